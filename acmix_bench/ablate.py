@@ -1,0 +1,117 @@
+"""The main flow: an experiment becomes cells, cells become records, records become a comparison."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from acmix_bench import backbones, data, launch
+from acmix_bench.compare import Comparison, compare
+from acmix_bench.progress import Progress
+from acmix_bench.record import Environment, Plan, Record, Run, Store, this_environment
+from acmix_bench.spec import Cell, Experiment, Row, cells_of
+from acmix_bench.table import tables, to_csv
+
+Measure = Callable[[Cell, float], launch.Outcome]
+Check = Callable[[list[Cell], float], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What a run leaves: its comparison, how many cells it measured now, and whether Ctrl-C ended it."""
+
+    comparison: Comparison
+    measured: int
+    interrupted: bool
+
+
+def plan_of(experiment: Experiment, rows: Sequence[Row]) -> Plan:
+    """Settle everything that a cell's key depends on; names are checked here, shapes by `launch.check`.
+
+    Raises:
+        UserError: for an unknown backbone or data set.
+    """
+    for row in rows:
+        backbones.find(row.case.backbone)
+    data.find(experiment.protocol.data)
+    environment = this_environment()
+    threads = experiment.protocol.threads or environment.cores
+    protocol = experiment.protocol.model_copy(update={"threads": threads})
+    experiment = experiment.model_copy(update={"protocol": protocol})
+    return Plan(
+        experiment=experiment, cells=tuple(cells_of(rows, experiment.meters, protocol)), environment=environment
+    )
+
+
+def ablate(plan: Plan, store: Store, *, measure: Measure = launch.measure, check: Check = launch.check) -> Finished:
+    """Measure what is not measured yet, keeping each record at once, and write the tables.
+
+    Ctrl-C ends the run, not the records: the tables then show what there is, and the same command goes on.
+    """
+    timeout = plan.experiment.protocol.timeout
+    check(one_cell_a_row(plan), timeout)
+    measured, interrupted = 0, False
+    with store.opened(plan):
+        done = {key for key, record in store.finished(plan).items() if record.status in ("ok", "diverged")}
+        try:
+            for record in records(plan, done, measure):
+                store.append(record)
+                measured += 1
+        except KeyboardInterrupt:
+            interrupted = True
+        comparison = compare(store.load())
+        write_tables(store, comparison)
+    return Finished(comparison=comparison, measured=measured, interrupted=interrupted)
+
+
+def measure_now(plan: Plan, *, measure: Measure = launch.measure, check: Check = launch.check) -> Comparison:
+    """Measure a plan for its tables alone: nothing is kept, nothing is reused."""
+    check(one_cell_a_row(plan), plan.experiment.protocol.timeout)
+    return compare(Run(plan=plan, records=tuple(records(plan, set(), measure))))
+
+
+def records(plan: Plan, done: set[str], measure: Measure) -> Iterator[Record]:
+    """Measure the cells that are not done, in order."""
+    with Progress(plan.cells, done) as progress:
+        for cell in plan.cells:
+            if cell.key not in done:
+                progress.start(cell)
+                record = _measured(cell, plan.environment, plan.experiment.protocol.timeout, measure)
+                progress.finish(cell, record)
+                yield record
+
+
+def one_cell_a_row(plan: Plan) -> list[Cell]:
+    """The cells that show whether each row's shapes can be: one a row and meter."""
+    return list({(cell.row.label, cell.row.case, cell.meter): cell for cell in plan.cells}.values())
+
+
+def write_tables(store: Store, comparison: Comparison) -> None:
+    """Leave the tables beside the records."""
+    store.write("table.md", "\n".join(table.render("md") for table in tables(comparison)))
+    store.write("table.csv", to_csv(comparison))
+
+
+def _measured(cell: Cell, environment: Environment, timeout: float, measure: Measure) -> Record:
+    started, clock, load = datetime.now(UTC), time.monotonic(), os.getloadavg()[0]
+    outcome = measure(cell, timeout)
+    return Record(
+        key=cell.key,
+        cell=cell,
+        environment=environment,
+        started=started.isoformat(timespec="seconds"),
+        seconds=time.monotonic() - clock,
+        load=load,
+        status=outcome.status,
+        reason=outcome.reason,
+        values=outcome.values,
+    )
+
+
+def results_folder(results: Path, experiment: Experiment) -> Store:
+    """The store of an experiment below the results folder."""
+    return Store(results / experiment.name)

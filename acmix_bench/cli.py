@@ -1,0 +1,325 @@
+"""The command line: each command reads its arguments, makes one call, and prints.
+
+Exit codes: 0 fine, 1 some cells failed, 2 a user's mistake, 5 nothing was measured, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from acmix_bench import backbones, data, spec
+from acmix_bench.errors import UserError, unknown
+from acmix_bench.meters import METERS
+from acmix_bench.spec import Case, Experiment, Protocol, Row
+
+if TYPE_CHECKING:
+    from acmix_bench.compare import Comparison
+
+app = typer.Typer(
+    help="Benchmark and ablation harness for ACmix, the mix of convolution and self-attention.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+VariantOption = Annotated[
+    list[str] | None,
+    typer.Option("--variant", "-v", help="A name, a YAML file, or axis=value[,value][,axis=value...]. Repeatable."),
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="key=value of the protocol, backbone or image_size. Repeatable.")
+]
+ResultsOption = Annotated[Path, typer.Option("--results", help="Folder of results.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print raw values as JSON.")]
+ModelsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[MODEL]...", help="BACKBONE[-VARIANT][@SIZE], such as nano, nano-acmix@32, operator-64-acmix."),
+]
+
+
+@app.command("list")
+def list_names() -> None:
+    """List variants, experiments, backbones, data sets, meters and axes, a line each."""
+    sections = {
+        "Variants": {name: spec.load_variant(name).summary for name in spec.known("variant")},
+        "Experiments": {name: spec.load_experiment(name).question for name in spec.known("experiment")},
+        "Backbones": {name: entry.summary for name, entry in backbones.BACKBONES.items()},
+        "Data sets": {name: entry.summary for name, entry in data.DATASETS.items()},
+        "Meters": {name: entry.summary for name, entry in METERS.items()},
+        "Axes of --variant": {axis: meaning for axis, meaning in spec.AXES.items() if axis != "options"},
+        "Keys of --set": spec.settings(),
+    }
+    for title, entries in sections.items():
+        print(f"\n{title}" if title != "Variants" else title)
+        for name, summary in entries.items():
+            print(f"  {name:<16} {summary}")
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="A variant, experiment, backbone, data set or meter.")]) -> None:
+    """Show one variant, experiment, backbone, data set or meter in full.
+
+    Example: acmix-bench show paths
+    """
+    found = False
+    for kind in ("variant", "experiment"):
+        if name in spec.known(kind):
+            print(f"# {kind}s/{name}.yaml\n{spec.source(kind, name).rstrip()}")
+            found = True
+    entries: dict[str, Any] = {**backbones.BACKBONES, **data.DATASETS, **METERS}
+    if name in entries:
+        entry = entries[name]
+        print(f"{name}: {entry.summary}")
+        for key, value in vars(entry).items():
+            if key != "summary":
+                print(f"  {key}: {', '.join(value) if isinstance(value, tuple) else value}")
+        found = True
+    if not found:
+        raise unknown("name", name, [*spec.known("variant"), *spec.known("experiment"), *entries])
+
+
+@app.command()
+def ablate(
+    experiment: Annotated[str, typer.Option("--experiment", "-e", help="A name or a YAML file.")] = "custom",
+    variant: VariantOption = None,
+    settings: SetOption = None,
+    results: ResultsOption = Path("results"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells, measure nothing.")] = False,
+) -> None:
+    """Measure an experiment's variants and print the comparison tables.
+
+    Cells that were measured before, on this machine and with this code, are kept. Ctrl-C keeps what is done.
+
+    \b
+    Examples:
+      acmix-bench ablate --experiment paths
+      acmix-bench ablate --variant shift=tensor
+      acmix-bench ablate --variant mix=fixed,alpha,heads=2,4 --set epochs=4
+    """
+    chosen = spec.with_settings(spec.load_experiment(experiment), settings or [])
+    from acmix_bench import ablate as flow
+
+    plan = flow.plan_of(chosen, spec.rows_of(chosen, variant or []))
+    store = flow.results_folder(results, chosen)
+    if dry_run:
+        finished = store.finished(plan)
+        for cell in plan.cells:
+            print(f"{cell.key}  {cell.meter:<9} {cell.repeat}  {cell.row.label}{'  (done)' * (cell.key in finished)}")
+        print(f"{len(plan.cells)} cells, {len(finished)} done, in {store.folder}")
+        return
+    outcome = flow.ablate(plan, store)
+    _print_tables(outcome.comparison)
+    print(f"Records and tables: {store.folder}/")
+    if not outcome.measured and not outcome.interrupted:
+        _note(f"nothing was left to measure; remove {store.folder} to measure again")
+    if outcome.interrupted:
+        _note("interrupted: what is finished is kept; the same command goes on from here")
+        raise typer.Exit(130)
+    raise typer.Exit(_exit_code(outcome.comparison))
+
+
+@app.command()
+def flops(
+    model: ModelsArgument = None,
+    variant: VariantOption = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Break each model down by layer.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Count parameters and MACs by stage, beside what fvcore and FlopCounterMode say.
+
+    Without a model: every variant on the nano backbone.
+
+    \b
+    Examples:
+      acmix-bench flops
+      acmix-bench flops operator-64-acmix@28
+      acmix-bench flops nano nano-acmix@32 --layers
+    """
+    comparison = _measure("flops", _rows(model, variant), ("params", "macs"), [])
+    if as_json:
+        _print_json(comparison)
+        return
+    _print_tables(comparison)
+    if layers:
+        from acmix_bench.table import layer_table
+
+        for line in comparison.lines:
+            if line.exact:
+                print("\n" + layer_table(line).render("text"), end="")
+    raise typer.Exit(_exit_code(comparison))
+
+
+@app.command()
+def throughput(
+    model: ModelsArgument = None,
+    variant: VariantOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure images a second and peak memory, forward and training, with intervals; models alternate.
+
+    Without a model: every variant on the nano backbone.
+
+    \b
+    Examples:
+      acmix-bench throughput nano nano-acmix --set batch=8 --set rounds=10
+      acmix-bench throughput operator-64@56 operator-64-acmix@56
+    """
+    comparison = _measure("throughput", _rows(model, variant), ("inference", "training"), settings or [])
+    if as_json:
+        _print_json(comparison)
+        return
+    _print_tables(comparison)
+    raise typer.Exit(_exit_code(comparison))
+
+
+@app.command()
+def train(
+    variant: Annotated[str, typer.Option("--variant", "-v", help="A name, a YAML file, or axis=value.")] = "acmix",
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one variant from one seed, showing loss and top-1 after every epoch.
+
+    \b
+    Examples:
+      acmix-bench train
+      acmix-bench train --variant conv3x3 --set epochs=3 --set image_size=32
+    """
+    from acmix_bench import ablate as flow
+    from acmix_bench import launch
+
+    variants = spec.expand(variant, spec.load_variant("acmix"))
+    if len(variants) > 1:
+        raise UserError(f"--variant {variant}: train takes one variant; ablate takes a grid")
+    experiment = spec.with_settings(_ad_hoc("train", ("accuracy",)), settings or [])
+    row = Row(label=variant, variant=variants[0], case=experiment.case)
+    cell = flow.plan_of(experiment, [row]).cells[0].model_copy(update={"repeat": seed})
+    outcome = launch.train_here(cell, experiment.protocol.timeout, _print_epoch)
+    if outcome.status != "ok":
+        _note(f"{outcome.status}: {outcome.reason}")
+        raise typer.Exit(1)
+    values = outcome.values
+    if as_json:
+        print(json.dumps(values))
+        return
+    print(f"top-1 {100 * values['accuracy']:.2f} %")
+
+
+@app.command()
+def table(
+    run: Annotated[str, typer.Argument(help="An experiment with results, or the folder of a run.")],
+    style: Annotated[str, typer.Option("--format", help="text, md, csv or tex.")] = "text",
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Print the tables of a run.
+
+    Example: acmix-bench table paths --format tex
+    """
+    from acmix_bench import table as view
+
+    comparison = _load(run, results)
+    if style == "csv":
+        print(view.to_csv(comparison), end="")
+    elif style in view.FORMATS:
+        print("\n".join(one.render(style) for one in view.tables(comparison)), end="")
+    else:
+        raise unknown("format", style, [*view.FORMATS, "csv"])
+
+
+@app.command()
+def plot(
+    run: Annotated[str, typer.Argument(help="An experiment with results, or the folder of a run.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Image file; its suffix chooses the format.")] = None,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Draw the throughput and accuracy of a run with their intervals.
+
+    Example: acmix-bench plot paths --out paths.png
+    """
+    from acmix_bench.figure import draw
+
+    comparison = _load(run, results)
+    path = out or Path(f"{comparison.run.plan.experiment.name}.png")
+    draw(comparison, path)
+    print(path)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        _note(f"error: {error}")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        _note("interrupted")
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(0) from None
+
+
+def _rows(models: list[str] | None, variants: list[str] | None) -> list[Row]:
+    """The rows of `flops` and `throughput`: models by name, or variants on the nano backbone."""
+    if models and variants:
+        raise UserError("give models or --variant, not both: a model names its variant, as in nano-acmix")
+    if models:
+        return [backbones.find_model(name) for name in models]
+    return spec.rows_of(_ad_hoc("variants", ("params",)), variants or spec.known("variant"))
+
+
+def _ad_hoc(name: str, meters: tuple[str, ...]) -> Experiment:
+    """An experiment that no file holds: what a single command measures."""
+    return spec.load_experiment("custom").model_copy(update={"name": name, "question": name, "meters": meters})
+
+
+def _measure(name: str, rows: list[Row], meters: tuple[str, ...], settings: list[str]) -> Comparison:
+    from acmix_bench import ablate as flow
+
+    experiment = spec.with_settings(_ad_hoc(name, meters), settings)
+    return flow.measure_now(flow.plan_of(experiment, rows))
+
+
+def _load(run: str, results: Path) -> Comparison:
+    """A run by its folder, or by its name below the results folder."""
+    from acmix_bench.compare import compare
+    from acmix_bench.record import Store, runs_below
+
+    for folder in (Path(run), results / run):
+        if (folder / "run.json").exists():
+            return compare(Store(folder).load())
+    raise unknown("run", run, runs_below(results), where=str(results))
+
+
+def _print_tables(comparison: Comparison) -> None:
+    from acmix_bench.table import tables
+
+    print("\n".join(table.render("text") for table in tables(comparison)), end="")
+
+
+def _print_json(comparison: Comparison) -> None:
+    from acmix_bench.table import flat
+
+    print(json.dumps([flat(line) for line in comparison.lines], indent=1))
+
+
+def _print_epoch(epoch: int, loss: float, accuracy: float) -> None:
+    _note(f"epoch {epoch}: loss {loss:.4f}, top-1 {100 * accuracy:.2f} %")
+
+
+def _exit_code(comparison: Comparison) -> int:
+    if not comparison.run.records:
+        return 5
+    return 1 if any(line.problems for line in comparison.lines) else 0
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

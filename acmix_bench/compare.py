@@ -1,0 +1,131 @@
+"""From records to a comparison: each row's estimates, and its differences to the baseline.
+
+The baseline is the first row. Timings are compared round by round and accuracies seed by seed, so that what both
+share (the machine's mood, the order of the images) cancels. Intervals of differences hold together for all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from acmix_bench import stats
+from acmix_bench.record import Record, Run
+from acmix_bench.spec import Row
+from acmix_bench.stats import Estimate
+
+Repeats = Mapping[int, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A row's numbers. What was not measured is None; why a cell has no number stands in `problems`."""
+
+    row: Row
+    exact: Mapping[str, Any]
+    inference: Estimate | None = None
+    inference_ratio: Estimate | None = None
+    inference_peak_bytes: float | None = None
+    training: Estimate | None = None
+    training_ratio: Estimate | None = None
+    training_peak_bytes: float | None = None
+    accuracy: Estimate | None = None
+    accuracy_difference: Estimate | None = None
+    problems: tuple[str, ...] = ()
+    missing: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All rows of a run, the baseline first."""
+
+    run: Run
+    lines: tuple[Line, ...]
+
+
+def compare(run: Run) -> Comparison:
+    """Derive every number of a run's tables from its raw records."""
+    rows = list(dict.fromkeys(_identity(cell.row) for cell in run.plan.cells))
+    by_row = {identity: [r for r in run.records if _identity(r.cell.row) == identity] for identity in rows}
+    first = {_identity(cell.row): cell.row for cell in reversed(run.plan.cells)}
+    planned = {identity: sum(_identity(cell.row) == identity for cell in run.plan.cells) for identity in rows}
+    baseline = by_row[rows[0]]
+    confidence = stats.simultaneous(len(rows) - 1)
+    lines = []
+    for identity in rows:
+        records = by_row[identity]
+        against = None if identity == rows[0] else baseline
+        numbers = _speed(records, against, confidence) | _accuracy(records, against, confidence)
+        lines.append(
+            Line(
+                row=first[identity],
+                exact=_exact(records),
+                problems=tuple(_problem(record) for record in records if record.status != "ok"),
+                missing=planned[identity] - len(records),
+                **numbers,
+            )
+        )
+    return Comparison(run=run, lines=tuple(lines))
+
+
+def images_per_second(record: Record) -> float:
+    """One round's throughput, from its median batch."""
+    return float(record.values["batch"] / median(record.values["seconds"]))
+
+
+def _identity(row: Row) -> str:
+    return f"{row.label} on {row.case.backbone}@{row.case.image_size}"
+
+
+def _exact(records: list[Record]) -> dict[str, Any]:
+    """What has no noise: parameters, MACs and counters."""
+    values: dict[str, Any] = {}
+    for record in records:
+        if record.cell.meter in ("params", "macs") and record.status == "ok":
+            values |= record.values
+    return values
+
+
+def _speed(records: list[Record], baseline: list[Record] | None, confidence: float) -> dict[str, Any]:
+    numbers: dict[str, Any] = {}
+    for meter in ("inference", "training"):
+        rates = _by_repeat(records, meter, images_per_second)
+        if not rates:
+            continue
+        numbers[meter] = stats.geometric_mean(list(rates.values()))
+        peaks = _by_repeat(records, meter, lambda record: record.values["peak_bytes"])
+        if None not in peaks.values():
+            numbers[f"{meter}_peak_bytes"] = max(peaks.values())
+        if baseline is not None:
+            pairs = _paired(rates, _by_repeat(baseline, meter, images_per_second))
+            if pairs:
+                ratios = [ours / theirs for ours, theirs in pairs]
+                numbers[f"{meter}_ratio"] = stats.geometric_mean(ratios, confidence=confidence)
+    return numbers
+
+
+def _accuracy(records: list[Record], baseline: list[Record] | None, confidence: float) -> dict[str, Any]:
+    top1 = _by_repeat(records, "accuracy", lambda record: record.values["accuracy"])
+    if not top1:
+        return {}
+    numbers: dict[str, Any] = {"accuracy": stats.mean(list(top1.values()))}
+    if baseline is not None:
+        pairs = _paired(top1, _by_repeat(baseline, "accuracy", lambda record: record.values["accuracy"]))
+        if pairs:
+            differences = [ours - theirs for ours, theirs in pairs]
+            numbers["accuracy_difference"] = stats.mean(differences, confidence=confidence)
+    return numbers
+
+
+def _by_repeat(records: list[Record], meter: str, read: Callable[[Record], Any]) -> dict[int, Any]:
+    return {r.cell.repeat: read(r) for r in records if r.cell.meter == meter and r.status == "ok"}
+
+
+def _paired(ours: Repeats, theirs: Repeats) -> list[tuple[float, float]]:
+    return [(ours[repeat], theirs[repeat]) for repeat in sorted(ours) if repeat in theirs]
+
+
+def _problem(record: Record) -> str:
+    return f"{record.cell.meter} {record.cell.repeat}: {record.status}, {record.reason}"

@@ -1,0 +1,23 @@
+"""Errors that a user can mend: one line that says what, where, and the known names or the fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A user's mistake. The command line prints its one line and exits with code 2."""
+
+
+class ShapeError(UserError, ValueError):
+    """A size that the operator cannot take: the message names the numbers that clash."""
+
+
+def unknown(what: str, name: str, known: Iterable[str], *, where: str = "") -> UserError:
+    """Build the error for a name that is not in a list: the nearest known name, then all of them."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, n=1)
+    guess = f"; did you mean '{nearest[0]}'?" if nearest else ""
+    place = f"{where}: " if where else ""
+    return UserError(f"{place}unknown {what} '{name}'{guess} (known: {', '.join(names)})")

@@ -1,0 +1,63 @@
+"""Figures: what people look at before they read the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+from acmix_bench.compare import Comparison, Line
+from acmix_bench.errors import UserError
+from acmix_bench.stats import Estimate
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402  (after the backend is chosen)
+
+COLOUR, BASELINE_COLOUR = "#2f6db5", "#c2571a"
+
+
+def draw(comparison: Comparison, path: Path) -> None:
+    """Draw every row's throughput and accuracy with their intervals; the suffix chooses the format.
+
+    Raises:
+        UserError: where nothing can be drawn, or the file cannot be written.
+    """
+    panels = [
+        (title, values)
+        for title, values in (
+            ("inference, images/s", [(line, line.inference, 1.0) for line in comparison.lines]),
+            ("training, images/s", [(line, line.training, 1.0) for line in comparison.lines]),
+            ("top-1, %", [(line, line.accuracy, 100.0) for line in comparison.lines]),
+        )
+        if any(estimate for _, estimate, _ in values)
+    ]
+    if not panels:
+        raise UserError("nothing to draw: no throughput or accuracy was measured")
+    height = 1.2 + 0.35 * len(comparison.lines)
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.2 * len(panels) + 1.5, height), sharey=True, squeeze=False)
+    for axis, (title, values) in zip(axes[0], panels, strict=True):
+        for place, (line, estimate, scale) in enumerate(values):
+            if estimate is not None:
+                _dot(axis, place, estimate, scale, line, comparison)
+        axis.set_title(title, fontsize=10)
+        axis.grid(axis="x", alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].set_yticks(range(len(comparison.lines)), [line.row.label for line in comparison.lines])
+    axes[0][0].invert_yaxis()
+    environment = comparison.run.plan.environment
+    figure.suptitle(f"{comparison.run.plan.experiment.name}: 95 % intervals; {environment.cpu}, {environment.cores} cores", fontsize=9, y=0.02)
+    figure.tight_layout(rect=(0, 0.04, 1, 1))
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be written ({error})") from error
+    finally:
+        plt.close(figure)
+
+
+def _dot(axis: plt.Axes, place: int, estimate: Estimate, scale: float, line: Line, comparison: Comparison) -> None:
+    colour = BASELINE_COLOUR if line is comparison.lines[0] else COLOUR
+    value = estimate.value * scale
+    if estimate.low is not None and estimate.high is not None:
+        axis.hlines(place, estimate.low * scale, estimate.high * scale, color=colour, linewidth=2)
+    axis.plot(value, place, "o", color=colour, markersize=5)

@@ -1,0 +1,56 @@
+"""Meters: each takes a subject (a built variant in its case) and gives raw values.
+
+To add one, write a module with `measure(subject) -> dict` and enter it here. The values must be JSON: samples as
+lists, units in the key. Nothing is imported until a cell runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meter:
+    """Where a meter's code is, how often it runs, and what of the protocol its number depends on."""
+
+    summary: str
+    function: str
+    reads: tuple[str, ...]
+    repeats: Literal["once", "rounds", "seeds"] = "once"
+
+
+_MACHINE = ("device", "dtype", "threads")
+_TIMING = (*_MACHINE, "data", "batch", "seconds")
+_TRAINING = (*_MACHINE, "data", "epochs", "train_batch", "learning_rate", "weight_decay")
+
+METERS: dict[str, Meter] = {
+    "params": Meter(
+        summary="parameters that train, by part",
+        function="acmix_bench.meters.params:measure",
+        reads=("data",),
+    ),
+    "macs": Meter(
+        summary="multiply-adds of one image by stage, from the closed form, beside what two counters say",
+        function="acmix_bench.meters.macs:measure",
+        reads=("data",),
+    ),
+    "inference": Meter(
+        summary="seconds a batch and peak memory, forward",
+        function="acmix_bench.meters.latency:inference",
+        reads=_TIMING,
+        repeats="rounds",
+    ),
+    "training": Meter(
+        summary="seconds a batch and peak memory, forward, backward and update",
+        function="acmix_bench.meters.latency:training",
+        reads=_TIMING,
+        repeats="rounds",
+    ),
+    "accuracy": Meter(
+        summary="top-1 on held-out images after a short training",
+        function="acmix_bench.meters.accuracy:measure",
+        reads=_TRAINING,
+        repeats="seeds",
+    ),
+}

@@ -1,0 +1,123 @@
+"""Multiply-adds of one image: the closed form by stage, and beside it what two counters say.
+
+The counters run the reference implementation, because it is how such operators are written in released code. Both
+know matrix products and convolutions only; products that are written as multiply-and-sum count as nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from acmix_bench.meters.subject import Subject
+from acmix_bench.ops.cost import STAGES
+
+with warnings.catch_warnings():
+    # fvcore imports torch.jit.script, which newer torch marks as deprecated; we count with its tracer alone.
+    warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.jit")
+    from fvcore.nn import FlopCountAnalysis
+
+# Modules that cost nothing by the field's convention: no multiply-adds of a matrix product or a convolution.
+FREE = (nn.modules.batchnorm._BatchNorm, nn.ReLU, nn.Identity, nn.Flatten, nn.AdaptiveAvgPool2d, nn.MaxPool2d)
+# Containers whose own forward holds no product that is not a layer; one of a user's own may.
+WRITTEN_OUT = ("torch", "acmix_bench")
+# fvcore also counts normalisation and pooling, which the papers do not.
+MULTIPLY_ADDS = ("conv", "linear", "addmm", "mm", "bmm", "baddbmm", "matmul", "einsum")
+# Operations that do arithmetic on activations, and that FlopCounterMode has no formula for.
+ARITHMETIC = ("mul", "sum", "_softmax", "add", "sub", "div", "mean", "native_batch_norm", "relu")
+
+
+def measure(subject: Subject) -> dict[str, Any]:
+    """MACs of one image by stage and layer, and each counter's total with what it left out."""
+    model = subject.build("cpu").eval()
+    image = subject.images(1, "cpu")
+    layers, unknown = count_layers(model, image)
+    stages = {stage: sum(layer["macs"][stage] for layer in layers) for stage in STAGES}
+    literal = subject.as_reference().build("cpu").eval()
+    return {
+        "macs": sum(stages.values()),
+        "macs_by_stage": stages,
+        "layers": layers,
+        "no_formula": unknown,
+        **count_with_fvcore(literal, image),
+        **count_with_flop_counter(literal, image),
+    }
+
+
+def count_layers(model: nn.Module, image: Tensor) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Run the model once and take every layer's cost from its own formula.
+
+    Returns:
+        One entry a layer that multiplies, and the modules that have no formula, with how often they ran.
+    """
+    layers: list[dict[str, Any]] = []
+    unknown: Counter[str] = Counter()
+
+    def visit(name: str, module: nn.Module) -> None:
+        if hasattr(module, "macs"):
+            module.register_forward_hook(lambda m, args, _: add(name, m, m.macs(*args[0].shape[-2:])))
+        elif isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.register_forward_hook(lambda m, _, out: add(name, m, {"rest": _linear_macs(m, out)}))
+        elif any(True for _ in module.children()):
+            if type(module).__module__.split(".")[0] not in WRITTEN_OUT:
+                module.register_forward_hook(lambda m, *_: unknown.update([f"{type(m).__name__} beside its layers"]))
+            for child_name, child in module.named_children():
+                visit(f"{name}.{child_name}" if name else child_name, child)
+        elif not isinstance(module, FREE):
+            module.register_forward_hook(lambda m, *_: unknown.update([type(m).__name__]))
+
+    def add(name: str, module: nn.Module, macs: dict[str, int]) -> None:
+        parameters = sum(p.numel() for p in module.parameters())
+        entry = {"name": name, "type": type(module).__name__, "parameters": parameters}
+        layers.append({**entry, "macs": dict.fromkeys(STAGES, 0) | macs})
+
+    visit("", model)
+    with torch.inference_mode():
+        model(image)
+    return layers, dict(unknown)
+
+
+def _linear_macs(module: nn.Conv2d | nn.Linear, out: Tensor) -> int:
+    """Every weight is used once for each output position of one image."""
+    positions = out[0].numel() // out.shape[1] if isinstance(module, nn.Conv2d) else out[0].numel() // out.shape[-1]
+    return module.weight.numel() * positions
+
+
+def count_with_fvcore(model: nn.Module, image: Tensor) -> dict[str, Any]:
+    """What fvcore's FlopCountAnalysis counts (it calls one multiply-add one flop), and what it does not."""
+    logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
+    analysis = FlopCountAnalysis(model, image)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    by_operation = {op: int(flops) for op, flops in analysis.by_operator().items()}
+    macs = sum(flops for op, flops in by_operation.items() if op in MULTIPLY_ADDS)
+    return {"fvcore": macs, "fvcore_not_counted": dict(analysis.unsupported_ops())}
+
+
+def count_with_flop_counter(model: nn.Module, image: Tensor) -> dict[str, Any]:
+    """What torch's FlopCounterMode counts (two flops a multiply-add, halved here), and what it does not."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter, _SeenOperations() as seen:
+        model(image)
+    return {"flop_counter": counter.get_total_flops() // 2, "flop_counter_not_counted": dict(seen.uncounted)}
+
+
+class _SeenOperations(TorchDispatchMode):
+    """Counts the calls of arithmetic operations that FlopCounterMode has no formula for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.uncounted: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        packet = func.overloadpacket
+        name = packet.__name__
+        if packet not in flop_registry and name.removesuffix("_") in ARITHMETIC:
+            self.uncounted[f"aten::{name}"] += 1
+        return func(*args, **(kwargs or {}))

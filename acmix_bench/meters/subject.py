@@ -1,0 +1,103 @@
+"""What a meter measures: a variant built in its case, on its device, from its seed."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from acmix_bench import backbones, data
+from acmix_bench.errors import UserError
+from acmix_bench.spec import Case, Cell, Variant
+
+HALF = ("bfloat16", "float16")
+
+
+class Diverged(Exception):
+    """The run went on, but its loss is no longer finite: a result, not a crash."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A variant in its case; `protocol` holds what the meter reads of the protocol."""
+
+    variant: Variant
+    case: Case
+    protocol: dict[str, Any]
+    seed: int
+
+    @classmethod
+    def of(cls, cell: Cell) -> Subject:
+        return cls(variant=cell.row.variant, case=cell.row.case, protocol=cell.protocol, seed=cell.repeat)
+
+    @property
+    def device(self) -> torch.device:
+        """Raises UserError where this torch has no such device."""
+        name = self.protocol.get("device", "cpu")
+        try:
+            device = torch.device(name)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(f"device '{name}' cannot be used here: {str(error).splitlines()[0]}") from error
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, self.protocol.get("dtype", "float32"))
+        return dtype
+
+    def as_reference(self) -> Subject:
+        """The same variant with its operator straight from the formulas."""
+        return replace(self, variant=self.variant.model_copy(update={"implementation": "reference"}))
+
+    def build(self, device: torch.device | str | None = None) -> nn.Module:
+        """The model, initialised from the seed."""
+        torch.manual_seed(self.seed)
+        shape = data.find(self.protocol["data"])
+        with torch.device("meta" if device == "meta" else "cpu"):
+            model = backbones.build(
+                self.case.backbone, self.variant, in_channels=shape.channels, num_classes=shape.classes
+            )
+        weights = torch.float64 if self.dtype == torch.float64 else torch.float32
+        return model.to(device or self.device, weights)
+
+    def images(self, batch: int, device: torch.device | str | None = None) -> Tensor:
+        """Random input, (batch, channels, size, size)."""
+        channels = data.find(self.protocol["data"]).channels
+        if backbones.is_single_operator(self.case.backbone):
+            channels = int(self.case.backbone.removeprefix("operator-"))
+        weights = torch.float64 if self.dtype == torch.float64 else torch.float32
+        size = self.case.image_size
+        return torch.randn(batch, channels, size, size).to(device or self.device, weights)
+
+    def loss(self, output: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy, or for an operator alone, which has no classes, the mean square."""
+        if output.ndim == 4:
+            return output.float().square().mean()
+        return F.cross_entropy(output.float(), labels)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Half types run as they are used in practice: under autocast."""
+        if self.protocol.get("dtype") in HALF:
+            return torch.autocast(self.device.type, dtype=self.dtype)
+        return nullcontext()
+
+
+def check(cell: Cell) -> None:
+    """Try a cell's shapes on the meta device: nothing is computed.
+
+    Raises:
+        UserError: for a backbone, operator, data set, device or shape that cannot be.
+    """
+    subject = Subject.of(cell)
+    if cell.meter == "accuracy" and backbones.is_single_operator(cell.row.case.backbone):
+        raise UserError(f"{cell.row.case.backbone} has no classes to learn; measure accuracy on a backbone such as nano")
+    try:
+        _ = subject.device
+        subject.build("meta")(subject.images(2, "meta"))
+    except UserError as error:
+        raise UserError(f"{cell.row.label} on {cell.row.case.backbone}@{cell.row.case.image_size}: {error}") from error

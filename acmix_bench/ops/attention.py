@@ -1,0 +1,168 @@
+"""Local self-attention (stand-alone self-attention), exact and fast.
+
+The definition, for a query pixel i and the pixels j of the window round it, keys, values and
+positions being reflection padded:
+
+    score(i, j) = d^-1/2 q_i . (k_j + p_i - p_j)         weights = softmax over j
+
+Nothing of size window^2 * C * H * W is made here, for two reasons:
+
+1. q_i . p_i is the same for every j of a window, so the softmax cancels it. Subtracting p from the
+   keys once is enough: score(i, j) = d^-1/2 q_i . (k_j - p_j).
+2. All the queries of a tile share one set of keys, so a tile is one dense attention with a mask,
+   which `scaled_dot_product_attention` runs as matrix products.
+
+A reflected pixel is a pixel of the map that stands in the window a second time. When one tile covers
+the whole map it is therefore counted instead of copied: a key that occurs m times in the window gets
+log(m) added to its score, and one that does not occur gets -inf.
+
+Shape letters: B batch, C channels, N heads, d = C / N, H W map, h w query grid (strided), T tile edge,
+L queries of a tile, S keys of a tile.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from acmix_bench.errors import ShapeError
+
+# What gathering one key and its value costs, in queries that attend to it: measured on two x86 cores
+# (docs/architecture.md, "The tile rule"). It only moves the tile edge, never the result.
+GATHER_COST = 48
+
+
+def check_window(height: int, width: int, window: int) -> None:
+    """Reflection padding needs a map larger than the padding on each side.
+
+    Raises:
+        ShapeError: naming both numbers.
+    """
+    pad = window // 2
+    if min(height, width) <= pad:
+        raise ShapeError(
+            f"a {height}x{width} map is too small for attention window {window}: reflection padding by "
+            f"{pad} needs at least {pad + 1} pixels each way; use window {2 * min(height, width) - 1} or less, "
+            "or a larger image"
+        )
+
+
+def local_attention(q: Tensor, k: Tensor, v: Tensor, position: Tensor, *, heads: int, window: int, stride: int) -> Tensor:
+    """Attend from every `stride`-th pixel to the window round it. Source: ACmix, section 3.2 and its released ResNet.
+
+    Args:
+        q, k, v: (B, H, W, C), channels head-major (n * d + e).
+        position: (H, W, d), the projected coordinates, the same for every head.
+
+    Returns:
+        (B, ceil(H / stride), ceil(W / stride), C), channels head-major.
+    """
+    height, width = q.shape[1:3]
+    check_window(height, width, window)
+    key = (k.unflatten(-1, (heads, -1)) - position[:, :, None]).flatten(-2)
+    query = q[:, ::stride, ::stride]
+    tile = tile_edge(height, width, window=window, stride=stride)
+    if tile >= max(query.shape[1:3]):
+        return _whole_map(query, key, v, heads=heads, window=window, stride=stride)
+    return _tiled(query, key, v, heads=heads, window=window, stride=stride, tile=tile)
+
+
+def tile_edge(height: int, width: int, *, window: int, stride: int) -> int:
+    """Choose the tile edge that costs least: large tiles share keys, small ones waste fewer scores.
+
+    A tile of T x T queries reads ((T - 1) stride + window)^2 keys. Each key costs one score for every query of
+    the tile, and `GATHER_COST` more to fetch. A tile that covers the map gathers nothing, and has H W keys.
+    """
+    h, w = math.ceil(height / stride), math.ceil(width / stride)
+    largest = max(h, w)
+    cost = {largest: h * w * height * width}
+    for tile in range(1, min(largest - 1, 4 * window) + 1):
+        keys = ((tile - 1) * stride + window) ** 2
+        cost[tile] = math.ceil(h / tile) * math.ceil(w / tile) * keys * (tile**2 + GATHER_COST)
+    return min(cost, key=lambda tile: (cost[tile], -tile))
+
+
+def _whole_map(query: Tensor, key: Tensor, value: Tensor, *, heads: int, window: int, stride: int) -> Tensor:
+    """One dense attention over the map; the mask counts how often each pixel stands in each window."""
+    batch, h, w, channels = query.shape
+    height, width = key.shape[1:3]
+    rows = _log_count(height, window, stride, query)
+    columns = _log_count(width, window, stride, query)
+    mask_LS = (rows[:, None, :, None] + columns[None, :, None, :]).reshape(h * w, height * width)
+    out_BNLd = F.scaled_dot_product_attention(
+        _heads(query, heads), _heads(key, heads), _heads(value, heads), attn_mask=mask_LS
+    )
+    return out_BNLd.transpose(1, 2).reshape(batch, h, w, channels)
+
+
+def _tiled(query: Tensor, key: Tensor, value: Tensor, *, heads: int, window: int, stride: int, tile: int) -> Tensor:
+    """One attention a tile: its keys are gathered once, and one mask serves all tiles."""
+    batch, h, w, channels = query.shape
+    height, width = key.shape[1:3]
+    device = query.device
+    tiles_y, tiles_x = math.ceil(h / tile), math.ceil(w / tile)
+    side = (tile - 1) * stride + window
+
+    rows = _tile_coordinates(height, tiles_y, tile, window=window, stride=stride, device=device)
+    columns = _tile_coordinates(width, tiles_x, tile, window=window, stride=stride, device=device)
+    index = (rows[:, None, :, None] * width + columns[None, :, None, :]).reshape(-1)
+    pair = torch.cat([key, value], dim=-1).flatten(1, 2)
+    pair_BtSc = pair.index_select(1, index).reshape(batch * tiles_y * tiles_x, side * side, 2 * channels)
+
+    # Queries past the edge are zeros; they attend to something and are dropped at the end.
+    padded = F.pad(query, (0, 0, 0, tiles_x * tile - w, 0, tiles_y * tile - h))
+    query_BtLC = (
+        padded.reshape(batch, tiles_y, tile, tiles_x, tile, channels)
+        .transpose(2, 3)
+        .reshape(batch * tiles_y * tiles_x, tile * tile, channels)
+    )
+    key_BtSC, value_BtSC = pair_BtSc.chunk(2, dim=-1)
+    out_BtNLd = F.scaled_dot_product_attention(
+        _heads(query_BtLC, heads),
+        _heads(key_BtSC, heads),
+        _heads(value_BtSC, heads),
+        attn_mask=_tile_mask(tile, window=window, stride=stride, like=query),
+    )
+    out = out_BtNLd.transpose(1, 2).reshape(batch, tiles_y, tiles_x, tile, tile, channels).transpose(2, 3)
+    return out.reshape(batch, tiles_y * tile, tiles_x * tile, channels)[:, :h, :w]
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    """(B, ..., C) to (B, N, pixels, d), a view."""
+    return x.flatten(1, -2).unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _reflect(coordinate: Tensor, size: int) -> Tensor:
+    """Fold coordinates in [-(size - 1), 2 (size - 1)] back into the map, the edge pixel not repeated."""
+    return (size - 1) - ((size - 1) - coordinate.abs()).abs()
+
+
+def _tile_coordinates(size: int, tiles: int, tile: int, *, window: int, stride: int, device: torch.device) -> Tensor:
+    """(tiles, side): the map coordinate of every key of every tile along one axis."""
+    pad = window // 2
+    starts = torch.arange(tiles, device=device) * (tile * stride) - pad
+    offsets = torch.arange((tile - 1) * stride + window, device=device)
+    wanted = starts[:, None] + offsets[None, :]
+    return _reflect(wanted.clamp(max=size - 1 + pad), size)
+
+
+def _tile_mask(tile: int, *, window: int, stride: int, like: Tensor) -> Tensor:
+    """(T^2, S): 0 where the key is in the query's window, -inf elsewhere."""
+    start = torch.arange(tile, device=like.device) * stride
+    offset = torch.arange((tile - 1) * stride + window, device=like.device)
+    inside = (offset[None, :] >= start[:, None]) & (offset[None, :] < start[:, None] + window)
+    both = inside[:, None, :, None] & inside[None, :, None, :]
+    mask = torch.zeros(both.shape, dtype=like.dtype, device=like.device)
+    return mask.masked_fill(~both, -math.inf).reshape(tile * tile, -1)
+
+
+def _log_count(size: int, window: int, stride: int, like: Tensor) -> Tensor:
+    """(ceil(size / stride), size): log of how often a coordinate occurs in a window, reflections included."""
+    pad = window // 2
+    start = torch.arange(0, size, stride, device=like.device)
+    wanted = start[:, None] + torch.arange(-pad, pad + 1, device=like.device)
+    occurs = _reflect(wanted, size)[:, :, None] == torch.arange(size, device=like.device)
+    return occurs.sum(1).to(like.dtype).log()

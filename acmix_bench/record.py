@@ -1,0 +1,198 @@
+"""What was measured: the environment, the record, and the store under results/<experiment>/.
+
+A record is one line of `records.jsonl`, on disk before the next cell starts. `run.json` holds the plan of the last
+run, so that a table shows that run's cells and no others. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from acmix_bench.errors import UserError
+from acmix_bench.spec import Cell, Experiment, Value
+
+Status = Literal["ok", "diverged", "crashed", "timeout"]
+
+
+class Environment(Value):
+    """The machine and the software that a number depends on."""
+
+    cpu: str
+    cores: int
+    memory_gib: int
+    system: str
+    python: str
+    torch: str
+    gpu: str | None
+
+    def __str__(self) -> str:
+        gpu = f", {self.gpu}" if self.gpu else ""
+        return (
+            f"{self.cpu}, {self.cores} cores, {self.memory_gib} GiB{gpu}, {self.system}, "
+            f"Python {self.python}, torch {self.torch}"
+        )
+
+
+def this_environment() -> Environment:
+    """Read this machine."""
+    return Environment(
+        cpu=_cpu_name(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        torch=version("torch"),
+        gpu=_gpu_name(),
+    )
+
+
+class Record(Value):
+    """A cell, where and when it ran, and its raw values or the reason why there are none."""
+
+    key: str
+    cell: Cell
+    environment: Environment
+    started: str
+    seconds: float
+    load: float
+    status: Status
+    reason: str | None = None
+    values: dict[str, Any] = {}
+
+
+class Plan(Value):
+    """What a run set out to measure, and where."""
+
+    experiment: Experiment
+    cells: tuple[Cell, ...]
+    environment: Environment
+
+
+class Run(Value):
+    """A plan with the records that exist of it: what the views read."""
+
+    plan: Plan
+    records: tuple[Record, ...]
+
+
+class Store:
+    """The folder of one experiment. Records are appended, everything else is replaced as a whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def opened(self, plan: Plan) -> Iterator[None]:
+        """Make the folder, keep others out, and write down the plan.
+
+        Raises:
+            UserError: where the folder cannot be written, or another run is writing to it.
+        """
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._file = (self.folder / "records.jsonl").open("a+b")
+        with self._file:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(f"{self.folder}: another run is writing here; wait for it") from error
+            self.write("run.json", plan.model_dump_json(indent=1))
+            yield
+
+    def append(self, record: Record) -> None:
+        """Add one record; it is on disk when this returns. A line cut short by a kill is closed first."""
+        with self._writing():
+            size = self._file.seek(0, os.SEEK_END)
+            self._file.seek(max(0, size - 1))
+            cut_short = size and self._file.read(1) != b"\n"
+            self._file.write(b"\n" * cut_short + record.model_dump_json().encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def write(self, name: str, text: str) -> None:
+        """Replace a file as a whole: it is the old one or the new one, never half of it."""
+        with self._writing():
+            unfinished = self.folder / f".{name}.{os.getpid()}"
+            unfinished.write_text(text)
+            unfinished.replace(self.folder / name)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be written ({error.strerror}); choose another with --results") from error
+
+    def finished(self, plan: Plan) -> dict[str, Record]:
+        """The newest good record of each planned cell that was measured in the plan's environment."""
+        keys = {cell.key for cell in plan.cells}
+        records: dict[str, Record] = {}
+        for record in self._records():
+            if record.key in keys and record.environment == plan.environment:
+                records[record.key] = record
+        return records
+
+    def load(self) -> Run:
+        """The last run.
+
+        Raises:
+            UserError: where there is none.
+        """
+        try:
+            plan = Plan.model_validate_json((self.folder / "run.json").read_text())
+        except OSError as error:
+            raise UserError(f"{self.folder}: no run here ({error.strerror}: run.json)") from error
+        except ValidationError as error:
+            raise UserError(f"{self.folder}/run.json: not a run of this version; measure again") from error
+        finished = self.finished(plan)
+        return Run(plan=plan, records=tuple(finished[cell.key] for cell in plan.cells if cell.key in finished))
+
+    def _records(self) -> Iterator[Record]:
+        """Every whole line; one that a kill cut short, or that an older version wrote, is passed over."""
+        try:
+            lines = (self.folder / "records.jsonl").read_text().splitlines()
+        except FileNotFoundError:
+            return
+        for line in lines:
+            try:
+                yield Record.model_validate_json(line)
+            except ValidationError:
+                continue
+
+
+def runs_below(results: Path) -> Sequence[str]:
+    """Names of the experiments that have results."""
+    return sorted(path.parent.name for path in results.glob("*/run.json"))
+
+
+def to_json(value: Value) -> str:
+    """A value as one indented JSON text, for scripts."""
+    return json.dumps(value.model_dump(mode="json"), indent=1)
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _gpu_name() -> str | None:
+    """The first NVIDIA GPU as its driver reports it, without loading torch."""
+    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        for line in path.read_text().splitlines():
+            if line.startswith("Model:"):
+                return line.partition(":")[2].strip()
+    return None

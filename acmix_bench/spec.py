@@ -1,0 +1,373 @@
+"""What is measured, as data: variants, cases, protocols, experiments, and the cells they make.
+
+Everything here is an immutable value. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from acmix_bench.errors import UserError, unknown
+from acmix_bench.meters import METERS
+
+PACKAGE = resources.files("acmix_bench")
+OPERATORS = ("acmix", "conv")
+# The code whose behaviour a measurement depends on: part of every cell's key.
+MEASURED_CODE = ("ops", "backbones", "data", "meters")
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Value(BaseModel):
+    """An immutable record that takes no unknown key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Variant(Value):
+    """A named choice on the operator's axes."""
+
+    summary: str = Field(min_length=1, description="what it changes")
+    claim: str = Field(min_length=1, description="which claim or table of the paper it serves")
+
+    operator: str = "acmix"
+    options: dict[str, Any] = {}
+    paths: Literal["both", "attention", "conv"] = "both"
+    mix: Literal["fixed", "alpha", "alpha-beta"] = "alpha-beta"
+    shift: Literal["tensor", "group"] = "group"
+    kernel: Literal["fixed", "learned"] = "learned"
+    init: Literal["shift", "random"] = "shift"
+    heads: int = Field(4, ge=1)
+    window: int = Field(7, ge=1)
+    kernel_size: int = Field(3, ge=1)
+    implementation: Literal["production", "reference"] = "production"
+
+    @field_validator("operator")
+    @classmethod
+    def _known_operator(cls, operator: str) -> str:
+        if operator not in OPERATORS and ":" not in operator:
+            raise unknown("operator", operator, [*OPERATORS, "package.module:Class"])
+        return operator
+
+    @field_validator("window", "kernel_size")
+    @classmethod
+    def _odd(cls, edge: int, info: ValidationInfo) -> int:
+        if edge % 2 == 0:
+            raise UserError(f"{info.field_name}={edge} is even, but it is centred on a pixel: use an odd number")
+        return edge
+
+    def content(self) -> dict[str, Any]:
+        """The axes that have an effect here: what the variant is, whatever it is called."""
+        if self.operator == "conv":
+            return {"operator": "conv", "kernel_size": self.kernel_size}
+        if self.operator != "acmix":
+            return {"operator": self.operator, "options": self.options}
+        inert: set[str] = {"options"}
+        if self.paths != "both":
+            inert |= {"mix"}
+        if self.paths == "attention":
+            inert |= {"shift", "kernel", "init", "kernel_size"}
+        if self.paths == "conv":
+            inert |= {"window"}
+        if self.shift == "tensor":
+            inert |= {"kernel", "init"}
+        return {axis: getattr(self, axis) for axis in AXES if axis not in inert}
+
+    def label(self, baseline: Variant) -> str:
+        """The difference to the baseline, as `--variant` takes it; `baseline` where there is none."""
+        theirs = baseline.model_dump()
+        differs = [f"{axis}={_plain(value)}" for axis, value in self.content().items() if value != theirs[axis]]
+        return ",".join(differs) or "baseline"
+
+
+AXES: dict[str, str] = {
+    "operator": "acmix, conv (a plain k x k convolution), or your own as package.module:Class",
+    "options": "keyword arguments of an operator of your own",
+    "paths": "which stage II paths exist",
+    "mix": "how the two paths are added: (1, 1), (alpha, 1 - alpha), (alpha, beta)",
+    "shift": "how the taps are moved: slicing and adding, or a grouped convolution",
+    "kernel": "whether the grouped convolution's weights train",
+    "init": "how they start: as the shift, or at random",
+    "heads": "attention heads, N",
+    "window": "edge of the attention window, odd",
+    "kernel_size": "edge of the convolution, odd",
+    "implementation": "the fast operator, or its literal reference",
+}
+
+
+class Case(Value):
+    """Where a variant is measured: a backbone and the edge of its input image in pixels."""
+
+    backbone: str = Field(description="where the operator stands; see Backbones")
+    image_size: int = Field(ge=1, description="edge of the input in pixels")
+
+
+class Protocol(Value):
+    """How it is measured."""
+
+    device: str = Field("cpu", description="a torch device, such as cpu or cuda")
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
+        "float32", description="half types run under autocast"
+    )
+    threads: int | None = Field(None, ge=1, description="CPU threads; all cores where not set")
+    batch: int = Field(32, ge=1, description="images a batch when throughput is timed")
+    rounds: int = Field(5, ge=1, description="timing rounds; the variants alternate within each")
+    seconds: float = Field(0.5, gt=0, description="how long one timing round samples")
+    data: str = Field("digits", description="data set that accuracy is measured on")
+    seeds: int = Field(3, ge=1, description="training runs a variant, with seeds 0, 1, 2, ...")
+    epochs: int = Field(8, ge=1)
+    train_batch: int = Field(64, ge=1, description="images a batch when training")
+    learning_rate: float = Field(2e-3, gt=0, description="peak of AdamW's cosine schedule")
+    weight_decay: float = Field(0.05, ge=0)
+    timeout: float = Field(600, gt=0, description="seconds after which one cell is given up")
+
+
+class Experiment(Value):
+    """A question, and the cells that answer it."""
+
+    name: str
+    question: str = Field(min_length=1)
+    source: str = Field(min_length=1)
+    command: str = Field(min_length=1)
+    time: str = Field(min_length=1, description="expected, on 2 cores")
+    expected: str = Field(min_length=1, description="expected outcome")
+    baseline: str = "acmix"
+    variants: tuple[str, ...] = Field((), description="names, files or axis=value[,value] grids")
+    backbone: str
+    image_size: int
+    meters: tuple[str, ...] = ("params", "macs", "inference", "training", "accuracy")
+    protocol: Protocol = Protocol()
+
+    @field_validator("meters")
+    @classmethod
+    def _known_meters(cls, meters: tuple[str, ...]) -> tuple[str, ...]:
+        for meter in meters:
+            if meter not in METERS:
+                raise unknown("meter", meter, METERS)
+        return meters
+
+    @property
+    def case(self) -> Case:
+        return Case(backbone=self.backbone, image_size=self.image_size)
+
+
+class Row(Value):
+    """One line of a table: a variant under the label that tells it from the baseline."""
+
+    label: str
+    variant: Variant
+    case: Case
+
+
+class Cell(Value):
+    """One measurement to make. Its key hashes the content of all that can change the number."""
+
+    row: Row
+    meter: str
+    repeat: int = Field(description="timing round or training seed")
+    protocol: dict[str, Any] = Field(description="the part of the protocol that this meter reads")
+    code: str = Field(description="hash of the code that runs")
+
+    @property
+    def key(self) -> str:
+        content = self.model_dump(exclude={"row"})
+        content |= {"variant": self.row.variant.content(), "case": self.row.case.model_dump()}
+        return _hash(json.dumps(content, sort_keys=True).encode())
+
+
+def cells_of(rows: Sequence[Row], meters: Sequence[str], protocol: Protocol) -> list[Cell]:
+    """All cells, cheap meters first; within a repeat the rows alternate, so that none has the quiet machine alone."""
+    cells = []
+    for meter in meters:
+        repeats = {"rounds": protocol.rounds, "seeds": protocol.seeds, "once": 1}[METERS[meter].repeats]
+        reads = {key: getattr(protocol, key) for key in METERS[meter].reads}
+        for repeat, row in itertools.product(range(repeats), rows):
+            cells.append(
+                Cell(row=row, meter=meter, repeat=repeat, protocol=reads, code=code_version(row.variant.operator))
+            )
+    return cells
+
+
+def rows_of(experiment: Experiment, extra: Sequence[str] = ()) -> list[Row]:
+    """The baseline, then every variant that differs from it, each once."""
+    baseline = load_variant(experiment.baseline)
+    variants = [baseline]
+    for text in (*experiment.variants, *extra):
+        variants += expand(text, baseline)
+    unique: dict[str, Variant] = {}
+    for variant in variants:
+        unique.setdefault(json.dumps(variant.content(), sort_keys=True), variant)
+    return [
+        Row(label=variant.label(baseline), variant=variant, case=experiment.case) for variant in unique.values()
+    ]
+
+
+def expand(text: str, baseline: Variant) -> list[Variant]:
+    """Read one `--variant`: a name, a YAML file, or a grid as `axis=value[,value][,axis=value...]`.
+
+    Values after a comma belong to the axis before it; a second axis makes every combination.
+    """
+    if "=" not in text:
+        return [load_variant(text)]
+    grid: dict[str, list[str]] = {}
+    for part in text.split(","):
+        axis, equals, value = part.rpartition("=")
+        if equals:
+            grid.setdefault(axis.strip(), [])
+        if not grid or not value.strip():
+            raise UserError(f"--variant {text}: '{part}' is not axis=value")
+        grid[list(grid)[-1]].append(value.strip())
+    settable = [axis for axis in AXES if axis != "options"]
+    for axis in grid:
+        if axis not in settable:
+            raise unknown("axis", axis, settable, where=f"--variant {text}")
+    base = baseline.model_dump()
+    return [
+        _validated(Variant, base | dict(zip(grid, values, strict=True)), where=f"--variant {text}")
+        for values in itertools.product(*grid.values())
+    ]
+
+
+def load_variant(name: str) -> Variant:
+    """A variant by name, or from a YAML file of yours."""
+    where, content = _read("variant", name)
+    return _validated(Variant, content, where=where)
+
+
+def load_experiment(name: str) -> Experiment:
+    """An experiment by name, or from a YAML file of yours; the file's stem is its name."""
+    where, content = _read("experiment", name)
+    return _validated(Experiment, content | {"name": Path(where).stem}, where=where)
+
+
+def with_settings(experiment: Experiment, settings: Sequence[str]) -> Experiment:
+    """Apply `--set key=value`, over the protocol, the backbone and the image size."""
+    case_keys, protocol_keys = list(Case.model_fields), list(Protocol.model_fields)
+    content = experiment.model_dump()
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting}: write key=value")
+        if key in case_keys:
+            content[key] = value
+        elif key in protocol_keys:
+            content["protocol"][key] = value
+        else:
+            raise unknown("key", key, [*case_keys, *protocol_keys], where=f"--set {setting}")
+    return _validated(Experiment, content, where="--set " + " ".join(settings))
+
+
+def settings() -> dict[str, str]:
+    """What `--set` takes, each with its meaning and default."""
+    fields = Case.model_fields | Protocol.model_fields
+    defaults = {key: "" if field.is_required() else f" (default {field.default})" for key, field in fields.items()}
+    return {key: f"{field.description or key.replace('_', ' ')}{defaults[key]}" for key, field in fields.items()}
+
+
+def known(kind: str) -> list[str]:
+    """Names of the `variant`s or `experiment`s that come with the package."""
+    return sorted(path.name.removesuffix(".yaml") for path in _folder(kind).iterdir() if path.name.endswith(".yaml"))
+
+
+def source(kind: str, name: str) -> str:
+    """The text of a packaged YAML file."""
+    return (_folder(kind) / f"{name}.yaml").read_text()
+
+
+@cache
+def code_version(operator: str) -> str:
+    """Hash of the code that a measurement runs, an operator of the user's own included."""
+    files = [path for folder in MEASURED_CODE for path in Path(str(PACKAGE / folder)).glob("*.py")]
+    if ":" in operator:
+        try:
+            module = find_spec(operator.partition(":")[0])
+        except ModuleNotFoundError:
+            module = None
+        if module is None or module.origin is None:
+            raise UserError(f"operator '{operator}': no module named '{operator.partition(':')[0]}'")
+        files.append(Path(module.origin))
+    return _hash(b"".join(path.name.encode() + path.read_bytes() for path in sorted(files)))
+
+
+def _folder(kind: str) -> Traversable:
+    return PACKAGE / f"{kind}s"
+
+
+def _read(kind: str, name: str) -> tuple[str, dict[str, Any]]:
+    """The place and the content of a packaged YAML file, or of one that is given by its path."""
+    is_path = name.endswith((".yaml", ".yml"))
+    if not is_path and name not in known(kind):
+        raise unknown(kind, name, known(kind))
+    path = Path(name) if is_path else _folder(kind) / f"{name}.yaml"
+    where = name if is_path else f"{kind}s/{name}.yaml"
+    try:
+        content = yaml.load(path.read_text(), Loader=_StrictLoader)
+    except OSError as error:
+        raise UserError(f"{where}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: is not a text file") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{where}{place}: not valid YAML ({getattr(error, 'problem', error)})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: holds no keys; it needs at least those of variants/acmix.yaml")
+    return where, content
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without the silent loss of a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for (key_node, _), key in zip(node.value, keys, strict=True):
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' stands twice", key_node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _validated(model: type[Model], content: dict[str, Any], *, where: str) -> Model:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _explained(first, model, where) from error
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _explained(error: Any, model: type[BaseModel], where: str) -> UserError:
+    """Turn pydantic's first complaint into one line: file, key, nearest known name, known names."""
+    *parents, key = [str(part) for part in error["loc"]]
+    for parent in parents:
+        inner = model.model_fields[parent].annotation if parent in model.model_fields else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    if error["type"] == "extra_forbidden":
+        return unknown("key", key, model.model_fields, where=where)
+    if error["type"] == "literal_error":
+        values = get_args(model.model_fields[key].annotation)
+        return unknown("value", str(error["input"]), values, where=f"{where}: {key}")
+    if error["type"] == "missing":
+        return UserError(f"{where}: key '{key}' is missing")
+    return UserError(f"{where}: {key}={error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}")
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else str(value)
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

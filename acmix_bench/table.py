@@ -1,0 +1,282 @@
+"""Tables as terminal text, Markdown, LaTeX or CSV. The only place that rounds; the CSV has every digit."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tabulate import tabulate
+
+from acmix_bench.compare import Comparison, Line
+from acmix_bench.ops.cost import STAGES
+from acmix_bench.stats import Estimate
+
+FORMATS = {"text": "simple", "md": "pipe", "tex": "latex_booktabs"}
+STAGE_TITLES = {
+    "stage_1": "stage I",
+    "attention": "attention",
+    "fully_connected": "fully conn.",
+    "grouped_convolution": "grouped conv.",
+    "rest": "rest",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A rendered grid with a title above and the notes that make it readable alone."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+    def render(self, style: str) -> str:
+        """As `text`, `md` or `tex`."""
+        align = ["left"] + ["right"] * (len(self.header) - 1)
+        grid = tabulate(self.rows, self.header, tablefmt=FORMATS[style], colalign=align, disable_numparse=True)
+        if style == "tex":
+            comments = "".join(f"% {line}\n" for line in (self.title, *self.notes))
+            return comments + grid.replace("±", r"$\pm$").replace("×", r"$\times$").replace("Δ", r"$\Delta$") + "\n"
+        if style == "md":
+            return "\n\n".join([f"**{self.title}**", grid, *self.notes]) + "\n"
+        return "\n".join([self.title, "", grid, *self.notes]) + "\n"
+
+
+def tables(comparison: Comparison) -> list[Table]:
+    """Every table that the run's meters fill."""
+    meters = comparison.run.plan.experiment.meters
+    made = []
+    if set(meters) & {"params", "macs", "inference", "training", "accuracy"}:
+        made.append(main_table(comparison))
+    if len(comparison.lines) > 1 and set(meters) & {"inference", "training"}:
+        made.append(speed_table(comparison))
+    if "macs" in meters:
+        made.append(cost_table(comparison))
+    return made
+
+
+def main_table(comparison: Comparison) -> Table:
+    """Cost, throughput and accuracy of every row."""
+    plan = comparison.run.plan
+    meters = plan.experiment.meters
+    columns: list[tuple[str, str, Callable[[Line], str]]] = [
+        ("params", "params", lambda line: _count(line.exact.get("parameters"))),
+        ("macs", "MACs", lambda line: _count(line.exact.get("macs"))),
+        ("inference", "inference img/s", lambda line: _estimate(line.inference)),
+        ("training", "training img/s", lambda line: _estimate(line.training)),
+        ("accuracy", "top-1 %", lambda line: _estimate(line.accuracy, scale=100)),
+    ]
+    if len(comparison.lines) > 1:
+        columns.append(("accuracy", "Δ top-1", lambda line: _difference(line.accuracy_difference)))
+    shown = [column for column in columns if column[0] in meters]
+    rows = [[_name(line), *(show(line) for _, _, show in shown)] for line in comparison.lines]
+    return Table(
+        title=f"{plan.experiment.name}: {plan.experiment.question}",
+        header=["variant", *(title for _, title, _ in shown)],
+        rows=rows,
+        notes=[*_reading(comparison), *_problems(comparison), f"Measured on {plan.environment}."],
+    )
+
+
+def speed_table(comparison: Comparison) -> Table:
+    """Throughput as a ratio to the baseline, and peak memory."""
+    rows = []
+    for line in comparison.lines:
+        rows.append(
+            [
+                _name(line),
+                _ratio(line.inference_ratio),
+                _bytes(line.inference_peak_bytes),
+                _ratio(line.training_ratio),
+                _bytes(line.training_peak_bytes),
+            ]
+        )
+    header = ["variant", "inference × baseline", "peak memory", "training × baseline", "peak memory"]
+    note = (
+        "Ratios of throughput (above 1 is faster than the baseline), paired by round; the intervals hold together at "
+        "95 %, and 'noise' is one that holds 1. Peak memory is beyond the model and its input."
+    )
+    return Table(title="Speed and memory", header=header, rows=rows, notes=[note])
+
+
+def cost_table(comparison: Comparison) -> Table:
+    """MACs of one image by stage, and the share of them that each counter misses."""
+    rows = []
+    for line in comparison.lines:
+        stages = line.exact.get("macs_by_stage", {})
+        rows.append(
+            [
+                _name(line),
+                _count(line.exact.get("macs")),
+                *(_count(stages.get(stage)) for stage in STAGES),
+                _missed(line, "fvcore"),
+                _missed(line, "flop_counter"),
+            ]
+        )
+    header = ["variant", "MACs", *(STAGE_TITLES[stage] for stage in STAGES), "fvcore", "FlopCounterMode"]
+    notes = [
+        "Multiply-adds of one image, from the closed form (the papers call them FLOPs). Counters: what they count of "
+        "the operator as released, and the share that they miss.",
+        *_uncounted(comparison),
+    ]
+    return Table(title="MACs by stage", header=header, rows=rows, notes=notes)
+
+
+def layer_table(line: Line) -> Table:
+    """One model's MACs and parameters layer by layer."""
+    rows = [
+        [layer["name"] or "(all)", layer["type"], _count(layer["parameters"]), _count(sum(layer["macs"].values()))]
+        for layer in line.exact["layers"]
+    ]
+    return Table(title=f"Layers of {_name(line)}", header=["layer", "type", "params", "MACs"], rows=rows)
+
+
+def to_csv(comparison: Comparison) -> str:
+    """One line a row, every digit, units in the header."""
+    file = io.StringIO()
+    records = [flat(line) for line in comparison.lines]
+    header = list(dict.fromkeys(key for record in records for key in record))
+    writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return file.getvalue()
+
+
+def flat(line: Line) -> dict[str, Any]:
+    """A row's numbers under flat names, with every digit: a line of the CSV, or an object for a script."""
+    flat: dict[str, Any] = {
+        "variant": line.row.label,
+        "backbone": line.row.case.backbone,
+        "image_size": line.row.case.image_size,
+    }
+    for key in ("parameters", "macs", "fvcore", "flop_counter"):
+        if key in line.exact:
+            flat[key] = line.exact[key]
+    flat |= {f"macs_{stage}": macs for stage, macs in line.exact.get("macs_by_stage", {}).items()}
+    for key, unit in (
+        ("inference", "_images_per_s"),
+        ("inference_ratio", ""),
+        ("training", "_images_per_s"),
+        ("training_ratio", ""),
+        ("accuracy", ""),
+        ("accuracy_difference", ""),
+    ):
+        estimate: Estimate | None = getattr(line, key)
+        if estimate is not None:
+            name = key + unit
+            flat |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+            flat[f"{key}_samples"] = estimate.samples
+    flat |= {key: getattr(line, key) for key in ("inference_peak_bytes", "training_peak_bytes")}
+    return flat | {"not_measured": line.missing, "problems": "; ".join(line.problems)}
+
+
+def _reading(comparison: Comparison) -> list[str]:
+    """How to read the main table, in the run's own numbers."""
+    experiment = comparison.run.plan.experiment
+    protocol, meters, notes = experiment.protocol, experiment.meters, []
+    if "macs" in meters:
+        notes.append(
+            f"MACs: multiply-adds of one {experiment.image_size}x{experiment.image_size} image (the papers' FLOPs)."
+        )
+    if set(meters) & {"inference", "training"}:
+        notes.append(
+            f"img/s: {protocol.rounds} rounds in which the variants alternate, batch {protocol.batch}, "
+            f"{protocol.dtype}, {protocol.threads} threads; ± is half the 95 % interval."
+        )
+    if "accuracy" in meters:
+        notes.append(
+            f"top-1: {protocol.data}, {protocol.epochs} epochs, {protocol.seeds} seeds; ± is half the 95 % interval."
+        )
+        if len(comparison.lines) > 1:
+            notes.append(
+                "Δ top-1: percentage points against the baseline, paired by seed; the intervals of all rows hold "
+                "together at 95 %, and 'noise' is one that holds 0."
+            )
+    return notes
+
+
+def _problems(comparison: Comparison) -> list[str]:
+    notes = [f"{_name(line)}: {problem}" for line in comparison.lines for problem in line.problems]
+    missing = sum(line.missing for line in comparison.lines)
+    if missing:
+        notes.append(f"{missing} of {len(comparison.run.plan.cells)} cells are not measured; run it again to go on.")
+    return notes
+
+
+def _uncounted(comparison: Comparison) -> list[str]:
+    """The operations that each counter passed over, and the modules that no formula covers."""
+    notes = []
+    for title, key in (
+        ("fvcore does not count", "fvcore_not_counted"),
+        ("FlopCounterMode does not count", "flop_counter_not_counted"),
+        ("No formula (the MACs above leave them out)", "no_formula"),
+    ):
+        names = sorted({name for line in comparison.lines for name in line.exact.get(key, {})})
+        if names:
+            notes.append(f"{title}: {', '.join(names)}.")
+    return notes
+
+
+def _name(line: Line) -> str:
+    return line.row.label
+
+
+def _count(number: float | None) -> str:
+    """A count with three significant digits and k, M or G; whole below a thousand."""
+    if number is None:
+        return "-"
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{_significant(number / size, 3)} {unit}"
+    return str(int(number))
+
+
+def _bytes(number: float | None) -> str:
+    return "-" if number is None else f"{number / 2**20:.0f} MiB"
+
+
+def _estimate(estimate: Estimate | None, *, scale: float = 1) -> str:
+    """A value with its margin, no digit finer than the margin's second."""
+    if estimate is None:
+        return "-"
+    value = estimate.value * scale
+    if estimate.margin is None:
+        return _significant(value, 3)
+    margin = estimate.margin * scale
+    decimals = 1 if margin == 0 else max(0, min(2, 1 - math.floor(math.log10(margin))))
+    return f"{value:.{decimals}f} ±{margin:.{decimals}f}"
+
+
+def _ratio(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "-"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.2f} (one round)"
+    verdict = " noise" if estimate.low <= 1 <= estimate.high else ""
+    return f"{estimate.value:.2f} ±{estimate.margin:.2f}{verdict}"
+
+
+def _difference(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "-"
+    if estimate.low is None or estimate.high is None:
+        return f"{100 * estimate.value:+.1f} (one seed)"
+    verdict = " noise" if estimate.low <= 0 <= estimate.high else ""
+    return f"{100 * estimate.value:+.1f} ±{100 * (estimate.margin or 0):.1f}{verdict}"
+
+
+def _missed(line: Line, counter: str) -> str:
+    """What a counter says, and the share of the true MACs that it misses."""
+    counted, true = line.exact.get(counter), line.exact.get("macs")
+    if counted is None or not true:
+        return "-"
+    return f"{_count(counted)} ({100 * (counted - true) / true:+.1f} %)" if counted != true else f"{_count(counted)} (all)"
+
+
+def _significant(number: float, digits: int) -> str:
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(number)))) if number else 0
+    return f"{number:.{decimals}f}"
