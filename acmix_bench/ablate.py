@@ -56,7 +56,7 @@ def ablate(plan: Plan, store: Store, *, measure: Measure = launch.measure, check
     check(one_cell_a_row(plan), timeout)
     measured, interrupted = 0, False
     with store.opened(plan):
-        done = {key for key, record in store.finished(plan).items() if record.status in ("ok", "diverged")}
+        done = {key for key, record in store.finished(plan).items() if record.is_result}
         try:
             for record in records(plan, done, measure):
                 store.append(record)

@@ -15,7 +15,7 @@ import typer
 from acmix_bench import backbones, data, spec
 from acmix_bench.errors import UserError, unknown
 from acmix_bench.meters import METERS
-from acmix_bench.spec import Case, Experiment, Protocol, Row
+from acmix_bench.spec import Experiment, Row
 
 if TYPE_CHECKING:
     from acmix_bench.compare import Comparison
@@ -39,7 +39,7 @@ ResultsOption = Annotated[Path, typer.Option("--results", help="Folder of result
 JsonOption = Annotated[bool, typer.Option("--json", help="Print raw values as JSON.")]
 ModelsArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[MODEL]...", help="BACKBONE[-VARIANT][@SIZE], such as nano, nano-acmix@32, operator-64-acmix."),
+    typer.Argument(metavar="[MODEL]...", help="BACKBONE[-VARIANT][@SIZE]: nano, nano-acmix@32, operator-64-acmix."),
 ]
 
 
@@ -49,6 +49,9 @@ def list_names() -> None:
     sections = {
         "Variants": {name: spec.load_variant(name).summary for name in spec.known("variant")},
         "Experiments": {name: spec.load_experiment(name).question for name in spec.known("experiment")},
+        "Published figures": dict.fromkeys(
+            spec.known("published"), "what the papers print, and what their code counts"
+        ),
         "Backbones": {name: entry.summary for name, entry in backbones.BACKBONES.items()},
         "Data sets": {name: entry.summary for name, entry in data.DATASETS.items()},
         "Meters": {name: entry.summary for name, entry in METERS.items()},
@@ -62,15 +65,18 @@ def list_names() -> None:
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="A variant, experiment, backbone, data set or meter.")]) -> None:
-    """Show one variant, experiment, backbone, data set or meter in full.
+def show(
+    name: Annotated[str, typer.Argument(help="A variant, experiment, published table, backbone, data set or meter.")],
+) -> None:
+    """Show one variant, experiment, table of published figures, backbone, data set or meter in full.
 
     Example: acmix-bench show paths
     """
     found = False
-    for kind in ("variant", "experiment"):
+    for kind in spec.FILES:
         if name in spec.known(kind):
-            print(f"# {kind}s/{name}.yaml\n{spec.source(kind, name).rstrip()}")
+            where, file = spec.source(kind, name)
+            print(f"# {where}\n{file.read_text().rstrip()}")
             found = True
     entries: dict[str, Any] = {**backbones.BACKBONES, **data.DATASETS, **METERS}
     if name in entries:
@@ -81,7 +87,7 @@ def show(name: Annotated[str, typer.Argument(help="A variant, experiment, backbo
                 print(f"  {key}: {', '.join(value) if isinstance(value, tuple) else value}")
         found = True
     if not found:
-        raise unknown("name", name, [*spec.known("variant"), *spec.known("experiment"), *entries])
+        raise unknown("name", name, [*(known for kind in spec.FILES for known in spec.known(kind)), *entries])
 
 
 @app.command()
@@ -108,7 +114,7 @@ def ablate(
     plan = flow.plan_of(chosen, spec.rows_of(chosen, variant or []))
     store = flow.results_folder(results, chosen)
     if dry_run:
-        finished = store.finished(plan)
+        finished = [key for key, record in store.finished(plan).items() if record.is_result]
         for cell in plan.cells:
             print(f"{cell.key}  {cell.meter:<9} {cell.repeat}  {cell.row.label}{'  (done)' * (cell.key in finished)}")
         print(f"{len(plan.cells)} cells, {len(finished)} done, in {store.folder}")
@@ -141,7 +147,7 @@ def flops(
       acmix-bench flops operator-64-acmix@28
       acmix-bench flops nano nano-acmix@32 --layers
     """
-    comparison = _measure("flops", _rows(model, variant), ("params", "macs"), [])
+    comparison = _measure("flops: parameters and multiply-adds", _rows(model, variant), ("params", "macs"), [])
     if as_json:
         _print_json(comparison)
         return
@@ -171,7 +177,9 @@ def throughput(
       acmix-bench throughput nano nano-acmix --set batch=8 --set rounds=10
       acmix-bench throughput operator-64@56 operator-64-acmix@56
     """
-    comparison = _measure("throughput", _rows(model, variant), ("inference", "training"), settings or [])
+    comparison = _measure(
+        "throughput: images a second", _rows(model, variant), ("inference", "training"), settings or []
+    )
     if as_json:
         _print_json(comparison)
         return
@@ -199,7 +207,7 @@ def train(
     variants = spec.expand(variant, spec.load_variant("acmix"))
     if len(variants) > 1:
         raise UserError(f"--variant {variant}: train takes one variant; ablate takes a grid")
-    experiment = spec.with_settings(_ad_hoc("train", ("accuracy",)), settings or [])
+    experiment = spec.with_settings(_ad_hoc("train: one variant", ("accuracy",)), settings or [])
     row = Row(label=variant, variant=variants[0], case=experiment.case)
     cell = flow.plan_of(experiment, [row]).cells[0].model_copy(update={"repeat": seed})
     outcome = launch.train_here(cell, experiment.protocol.timeout, _print_epoch)
@@ -254,6 +262,7 @@ def plot(
 
 def main() -> None:
     """Run the command line; a user's mistake is one line and exit code 2."""
+    sys.path.append("")  # an operator of the user's own is imported from the working folder
     try:
         app()
     except UserError as error:
@@ -273,18 +282,19 @@ def _rows(models: list[str] | None, variants: list[str] | None) -> list[Row]:
         raise UserError("give models or --variant, not both: a model names its variant, as in nano-acmix")
     if models:
         return [backbones.find_model(name) for name in models]
-    return spec.rows_of(_ad_hoc("variants", ("params",)), variants or spec.known("variant"))
+    return spec.rows_of(_ad_hoc("variants: side by side", ("params",)), variants or spec.known("variant"))
 
 
-def _ad_hoc(name: str, meters: tuple[str, ...]) -> Experiment:
+def _ad_hoc(title: str, meters: tuple[str, ...]) -> Experiment:
     """An experiment that no file holds: what a single command measures."""
-    return spec.load_experiment("custom").model_copy(update={"name": name, "question": name, "meters": meters})
+    name, _, question = title.partition(": ")
+    return spec.load_experiment("custom").model_copy(update={"name": name, "question": question, "meters": meters})
 
 
-def _measure(name: str, rows: list[Row], meters: tuple[str, ...], settings: list[str]) -> Comparison:
+def _measure(title: str, rows: list[Row], meters: tuple[str, ...], settings: list[str]) -> Comparison:
     from acmix_bench import ablate as flow
 
-    experiment = spec.with_settings(_ad_hoc(name, meters), settings)
+    experiment = spec.with_settings(_ad_hoc(title, meters), settings)
     return flow.measure_now(flow.plan_of(experiment, rows))
 
 

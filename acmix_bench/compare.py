@@ -33,8 +33,22 @@ class Line:
     training_peak_bytes: float | None = None
     accuracy: Estimate | None = None
     accuracy_difference: Estimate | None = None
-    problems: tuple[str, ...] = ()
+    failures: tuple[Record, ...] = ()
     missing: int = 0
+
+    def failed(self, meter: str) -> str | None:
+        """How a meter's cells failed, where none of them has a number."""
+        return next((record.status for record in self.failures if record.cell.meter == meter), None)
+
+    @property
+    def problems(self) -> list[str]:
+        """One line for each way in which cells of this row failed."""
+        meters: dict[str, list[str]] = {}
+        for record in self.failures:
+            told = meters.setdefault(f"{record.status}: {record.reason}", [])
+            if record.cell.meter not in told:
+                told.append(record.cell.meter)
+        return [f"{', '.join(names)} {way}" for way, names in meters.items()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +76,7 @@ def compare(run: Run) -> Comparison:
             Line(
                 row=first[identity],
                 exact=_exact(records),
-                problems=tuple(_problem(record) for record in records if record.status != "ok"),
+                failures=tuple(record for record in records if record.status != "ok"),
                 missing=planned[identity] - len(records),
                 **numbers,
             )
@@ -125,7 +139,3 @@ def _by_repeat(records: list[Record], meter: str, read: Callable[[Record], Any])
 
 def _paired(ours: Repeats, theirs: Repeats) -> list[tuple[float, float]]:
     return [(ours[repeat], theirs[repeat]) for repeat in sorted(ours) if repeat in theirs]
-
-
-def _problem(record: Record) -> str:
-    return f"{record.cell.meter} {record.cell.repeat}: {record.status}, {record.reason}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib
+from matplotlib.axes import Axes
 
 from acmix_bench.compare import Comparison, Line
 from acmix_bench.errors import UserError
 from acmix_bench.stats import Estimate
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  (after the backend is chosen)
+from matplotlib import pyplot as plt
 
 COLOUR, BASELINE_COLOUR = "#2f6db5", "#c2571a"
 
@@ -44,8 +45,9 @@ def draw(comparison: Comparison, path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_yticks(range(len(comparison.lines)), [line.row.label for line in comparison.lines])
     axes[0][0].invert_yaxis()
-    environment = comparison.run.plan.environment
-    figure.suptitle(f"{comparison.run.plan.experiment.name}: 95 % intervals; {environment.cpu}, {environment.cores} cores", fontsize=9, y=0.02)
+    plan = comparison.run.plan
+    machine = f"{plan.environment.cpu}, {plan.environment.cores} cores"
+    figure.suptitle(f"{plan.experiment.name}: 95 % intervals; {machine}", fontsize=9, y=0.02)
     figure.tight_layout(rect=(0, 0.04, 1, 1))
     try:
         figure.savefig(path, dpi=150)
@@ -55,7 +57,7 @@ def draw(comparison: Comparison, path: Path) -> None:
         plt.close(figure)
 
 
-def _dot(axis: plt.Axes, place: int, estimate: Estimate, scale: float, line: Line, comparison: Comparison) -> None:
+def _dot(axis: Axes, place: int, estimate: Estimate, scale: float, line: Line, comparison: Comparison) -> None:
     colour = BASELINE_COLOUR if line is comparison.lines[0] else COLOUR
     value = estimate.value * scale
     if estimate.low is not None and estimate.high is not None:

@@ -58,8 +58,8 @@ def check(cells: list[Cell], timeout: float) -> None:
         UserError: for the first that cannot be.
     """
     kind, content = _call(_check, cells, timeout)
-    if kind != "ok":
-        raise UserError(content.partition("\n")[0])
+    if kind == "user":
+        raise UserError(content)
 
 
 def train_here(cell: Cell, timeout: float, report: Callable[[int, float, float], None]) -> Outcome:
@@ -93,8 +93,15 @@ def _measure(cell: Cell) -> dict[str, Any]:
 
 
 def _check(cells: list[Cell]) -> dict[str, Any]:
+    """Only a user's mistake ends the run here. What else goes wrong is told by the cell, when it is measured."""
+    check_shapes = resolve_name(CHECK)
     for cell in cells:
-        resolve_name(CHECK)(cell)
+        try:
+            check_shapes(cell)
+        except UserError:
+            raise
+        except Exception:  # noqa: BLE001 - the cell itself will fail, and say how
+            continue
     return {}
 
 
@@ -134,7 +141,7 @@ def _child(sender: Connection, function: Callable[[Any], dict[str, Any]], argume
         answer = ("user", str(error))
     except Diverged as error:
         answer = ("diverged", str(error))
-    except Exception as error:  # whatever the variant's code raises is this row's result, not the run's end
+    except Exception as error:  # noqa: BLE001 - whatever the variant's code raises is this row's result, not the run's end
         first_line = (str(error).strip().splitlines() or [""])[0]
         answer = ("crashed", f"{type(error).__name__}: {first_line}\n{traceback.format_exc()}")
     sender.send(answer)

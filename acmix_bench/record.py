@@ -69,6 +69,11 @@ class Record(Value):
     reason: str | None = None
     values: dict[str, Any] = {}
 
+    @property
+    def is_result(self) -> bool:
+        """Whether this answers the cell; a crash or a timeout is tried again by the next run."""
+        return self.status in ("ok", "diverged")
+
 
 class Plan(Value):
     """What a run set out to measure, and where."""
@@ -131,7 +136,8 @@ class Store:
         try:
             yield
         except OSError as error:
-            raise UserError(f"{self.folder}: cannot be written ({error.strerror}); choose another with --results") from error
+            reason = f"cannot be written ({error.strerror}); choose another folder with --results"
+            raise UserError(f"{self.folder}: {reason}") from error
 
     def finished(self, plan: Plan) -> dict[str, Record]:
         """The newest good record of each planned cell that was measured in the plan's environment."""

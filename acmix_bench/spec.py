@@ -23,6 +23,7 @@ from acmix_bench.errors import UserError, unknown
 from acmix_bench.meters import METERS
 
 PACKAGE = resources.files("acmix_bench")
+FILES = {"variant": ("variants", ".yaml"), "experiment": ("experiments", ".yaml"), "published": ("published", ".csv")}
 OPERATORS = ("acmix", "conv")
 # The code whose behaviour a measurement depends on: part of every cell's key.
 MEASURED_CODE = ("ops", "backbones", "data", "meters")
@@ -126,12 +127,12 @@ class Protocol(Value):
     rounds: int = Field(5, ge=1, description="timing rounds; the variants alternate within each")
     seconds: float = Field(0.5, gt=0, description="how long one timing round samples")
     data: str = Field("digits", description="data set that accuracy is measured on")
-    seeds: int = Field(3, ge=1, description="training runs a variant, with seeds 0, 1, 2, ...")
-    epochs: int = Field(8, ge=1)
+    seeds: int = Field(4, ge=1, description="training runs a variant, with seeds 0, 1, 2, ...")
+    epochs: int = Field(3, ge=1, description="passes over the training images")
     train_batch: int = Field(64, ge=1, description="images a batch when training")
     learning_rate: float = Field(2e-3, gt=0, description="peak of AdamW's cosine schedule")
-    weight_decay: float = Field(0.05, ge=0)
-    timeout: float = Field(600, gt=0, description="seconds after which one cell is given up")
+    weight_decay: float = Field(0.05, ge=0, description="of AdamW")
+    timeout: float = Field(600.0, gt=0, description="seconds after which one cell is given up")
 
 
 class Experiment(Value):
@@ -209,9 +210,7 @@ def rows_of(experiment: Experiment, extra: Sequence[str] = ()) -> list[Row]:
     unique: dict[str, Variant] = {}
     for variant in variants:
         unique.setdefault(json.dumps(variant.content(), sort_keys=True), variant)
-    return [
-        Row(label=variant.label(baseline), variant=variant, case=experiment.case) for variant in unique.values()
-    ]
+    return [Row(label=variant.label(baseline), variant=variant, case=experiment.case) for variant in unique.values()]
 
 
 def expand(text: str, baseline: Variant) -> list[Variant]:
@@ -272,18 +271,23 @@ def with_settings(experiment: Experiment, settings: Sequence[str]) -> Experiment
 def settings() -> dict[str, str]:
     """What `--set` takes, each with its meaning and default."""
     fields = Case.model_fields | Protocol.model_fields
-    defaults = {key: "" if field.is_required() else f" (default {field.default})" for key, field in fields.items()}
-    return {key: f"{field.description or key.replace('_', ' ')}{defaults[key]}" for key, field in fields.items()}
+    optional = {key for key, field in fields.items() if not field.is_required() and field.default is not None}
+    return {
+        key: f"{field.description} (default {field.default})" if key in optional else str(field.description)
+        for key, field in fields.items()
+    }
 
 
 def known(kind: str) -> list[str]:
-    """Names of the `variant`s or `experiment`s that come with the package."""
-    return sorted(path.name.removesuffix(".yaml") for path in _folder(kind).iterdir() if path.name.endswith(".yaml"))
+    """Names of the `variant`s, `experiment`s or `published` figures that come with the package."""
+    folder, suffix = FILES[kind]
+    return sorted(path.name.removesuffix(suffix) for path in (PACKAGE / folder).iterdir() if path.name.endswith(suffix))
 
 
-def source(kind: str, name: str) -> str:
-    """The text of a packaged YAML file."""
-    return (_folder(kind) / f"{name}.yaml").read_text()
+def source(kind: str, name: str) -> tuple[str, Traversable]:
+    """Where a packaged file is said to be, and the file."""
+    folder, suffix = FILES[kind]
+    return f"{folder}/{name}{suffix}", PACKAGE / folder / f"{name}{suffix}"
 
 
 @cache
@@ -301,17 +305,12 @@ def code_version(operator: str) -> str:
     return _hash(b"".join(path.name.encode() + path.read_bytes() for path in sorted(files)))
 
 
-def _folder(kind: str) -> Traversable:
-    return PACKAGE / f"{kind}s"
-
-
 def _read(kind: str, name: str) -> tuple[str, dict[str, Any]]:
     """The place and the content of a packaged YAML file, or of one that is given by its path."""
     is_path = name.endswith((".yaml", ".yml"))
     if not is_path and name not in known(kind):
         raise unknown(kind, name, known(kind))
-    path = Path(name) if is_path else _folder(kind) / f"{name}.yaml"
-    where = name if is_path else f"{kind}s/{name}.yaml"
+    where, path = (name, Path(name)) if is_path else source(kind, name)
     try:
         content = yaml.load(path.read_text(), Loader=_StrictLoader)
     except OSError as error:

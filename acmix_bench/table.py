@@ -40,7 +40,14 @@ class Table:
         grid = tabulate(self.rows, self.header, tablefmt=FORMATS[style], colalign=align, disable_numparse=True)
         if style == "tex":
             comments = "".join(f"% {line}\n" for line in (self.title, *self.notes))
-            return comments + grid.replace("±", r"$\pm$").replace("×", r"$\times$").replace("Δ", r"$\Delta$") + "\n"
+            return (
+                comments
+                + grid.replace("±", r"$\pm$")
+                .replace("×", r"$\times$")
+                .replace("≥", r"$\geq$")
+                .replace("Δ", r"$\Delta$")
+                + "\n"
+            )
         if style == "md":
             return "\n\n".join([f"**{self.title}**", grid, *self.notes]) + "\n"
         return "\n".join([self.title, "", grid, *self.notes]) + "\n"
@@ -64,16 +71,16 @@ def main_table(comparison: Comparison) -> Table:
     plan = comparison.run.plan
     meters = plan.experiment.meters
     columns: list[tuple[str, str, Callable[[Line], str]]] = [
-        ("params", "params", lambda line: _count(line.exact.get("parameters"))),
-        ("macs", "MACs", lambda line: _count(line.exact.get("macs"))),
-        ("inference", "inference img/s", lambda line: _estimate(line.inference)),
-        ("training", "training img/s", lambda line: _estimate(line.training)),
-        ("accuracy", "top-1 %", lambda line: _estimate(line.accuracy, scale=100)),
+        ("params", "params", lambda line: _count(line.exact.get("parameters")) or _failed(line, "params")),
+        ("macs", "MACs", lambda line: _macs(line)),
+        ("inference", "inference img/s", lambda line: _estimate(line.inference) or _failed(line, "inference")),
+        ("training", "training img/s", lambda line: _estimate(line.training) or _failed(line, "training")),
+        ("accuracy", "top-1 %", lambda line: _top1(line, comparison)),
     ]
     if len(comparison.lines) > 1:
-        columns.append(("accuracy", "Δ top-1", lambda line: _difference(line.accuracy_difference)))
+        columns.append(("accuracy", "Δ top-1", lambda line: _difference(line.accuracy_difference) or "-"))
     shown = [column for column in columns if column[0] in meters]
-    rows = [[_name(line), *(show(line) for _, _, show in shown)] for line in comparison.lines]
+    rows = [[line.row.label, *(show(line) for _, _, show in shown)] for line in comparison.lines]
     return Table(
         title=f"{plan.experiment.name}: {plan.experiment.question}",
         header=["variant", *(title for _, title, _ in shown)],
@@ -88,11 +95,11 @@ def speed_table(comparison: Comparison) -> Table:
     for line in comparison.lines:
         rows.append(
             [
-                _name(line),
-                _ratio(line.inference_ratio),
-                _bytes(line.inference_peak_bytes),
-                _ratio(line.training_ratio),
-                _bytes(line.training_peak_bytes),
+                line.row.label,
+                _ratio(line.inference_ratio) or "-",
+                _bytes(line.inference_peak_bytes) or "-",
+                _ratio(line.training_ratio) or "-",
+                _bytes(line.training_peak_bytes) or "-",
             ]
         )
     header = ["variant", "inference × baseline", "peak memory", "training × baseline", "peak memory"]
@@ -110,11 +117,11 @@ def cost_table(comparison: Comparison) -> Table:
         stages = line.exact.get("macs_by_stage", {})
         rows.append(
             [
-                _name(line),
-                _count(line.exact.get("macs")),
-                *(_count(stages.get(stage)) for stage in STAGES),
-                _missed(line, "fvcore"),
-                _missed(line, "flop_counter"),
+                line.row.label,
+                _macs(line),
+                *(_count(stages.get(stage)) or "-" for stage in STAGES),
+                _missed(line, "fvcore") or "-",
+                _missed(line, "flop_counter") or "-",
             ]
         )
     header = ["variant", "MACs", *(STAGE_TITLES[stage] for stage in STAGES), "fvcore", "FlopCounterMode"]
@@ -132,7 +139,7 @@ def layer_table(line: Line) -> Table:
         [layer["name"] or "(all)", layer["type"], _count(layer["parameters"]), _count(sum(layer["macs"].values()))]
         for layer in line.exact["layers"]
     ]
-    return Table(title=f"Layers of {_name(line)}", header=["layer", "type", "params", "MACs"], rows=rows)
+    return Table(title=f"Layers of {line.row.label}", header=["layer", "type", "params", "MACs"], rows=rows)
 
 
 def to_csv(comparison: Comparison) -> str:
@@ -200,7 +207,7 @@ def _reading(comparison: Comparison) -> list[str]:
 
 
 def _problems(comparison: Comparison) -> list[str]:
-    notes = [f"{_name(line)}: {problem}" for line in comparison.lines for problem in line.problems]
+    notes = [f"{line.row.label}: {problem}" for line in comparison.lines for problem in line.problems]
     missing = sum(line.missing for line in comparison.lines)
     if missing:
         notes.append(f"{missing} of {len(comparison.run.plan.cells)} cells are not measured; run it again to go on.")
@@ -213,7 +220,7 @@ def _uncounted(comparison: Comparison) -> list[str]:
     for title, key in (
         ("fvcore does not count", "fvcore_not_counted"),
         ("FlopCounterMode does not count", "flop_counter_not_counted"),
-        ("No formula (the MACs above leave them out)", "no_formula"),
+        ("No formula, so the MACs are at least (≥) what is shown", "no_formula"),
     ):
         names = sorted({name for line in comparison.lines for name in line.exact.get(key, {})})
         if names:
@@ -221,14 +228,30 @@ def _uncounted(comparison: Comparison) -> list[str]:
     return notes
 
 
-def _name(line: Line) -> str:
-    return line.row.label
+def _failed(line: Line, meter: str) -> str:
+    """What stands in a cell without a number."""
+    return line.failed(meter) or "-"
+
+
+def _macs(line: Line) -> str:
+    """The MACs, marked as a lower bound where a module has no formula."""
+    shown = _count(line.exact.get("macs")) or _failed(line, "macs")
+    return f"≥ {shown}" if line.exact.get("no_formula") else shown
+
+
+def _top1(line: Line, comparison: Comparison) -> str:
+    """The accuracy, and how many of the seeds it stands for where some failed."""
+    shown = _estimate(line.accuracy, scale=100) or _failed(line, "accuracy")
+    seeds = comparison.run.plan.experiment.protocol.seeds
+    if line.accuracy is None or line.accuracy.samples == seeds:
+        return shown
+    return f"{shown} ({line.accuracy.samples} of {seeds} seeds)"
 
 
 def _count(number: float | None) -> str:
-    """A count with three significant digits and k, M or G; whole below a thousand."""
+    """A count with three significant digits and k, M or G; whole below a thousand; nothing for None."""
     if number is None:
-        return "-"
+        return ""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
             return f"{_significant(number / size, 3)} {unit}"
@@ -236,13 +259,13 @@ def _count(number: float | None) -> str:
 
 
 def _bytes(number: float | None) -> str:
-    return "-" if number is None else f"{number / 2**20:.0f} MiB"
+    return "" if number is None else f"{number / 2**20:.0f} MiB"
 
 
 def _estimate(estimate: Estimate | None, *, scale: float = 1) -> str:
     """A value with its margin, no digit finer than the margin's second."""
     if estimate is None:
-        return "-"
+        return ""
     value = estimate.value * scale
     if estimate.margin is None:
         return _significant(value, 3)
@@ -253,16 +276,16 @@ def _estimate(estimate: Estimate | None, *, scale: float = 1) -> str:
 
 def _ratio(estimate: Estimate | None) -> str:
     if estimate is None:
-        return "-"
+        return ""
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:.2f} (one round)"
     verdict = " noise" if estimate.low <= 1 <= estimate.high else ""
-    return f"{estimate.value:.2f} ±{estimate.margin:.2f}{verdict}"
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]{verdict}"
 
 
 def _difference(estimate: Estimate | None) -> str:
     if estimate is None:
-        return "-"
+        return ""
     if estimate.low is None or estimate.high is None:
         return f"{100 * estimate.value:+.1f} (one seed)"
     verdict = " noise" if estimate.low <= 0 <= estimate.high else ""
@@ -273,8 +296,9 @@ def _missed(line: Line, counter: str) -> str:
     """What a counter says, and the share of the true MACs that it misses."""
     counted, true = line.exact.get(counter), line.exact.get("macs")
     if counted is None or not true:
-        return "-"
-    return f"{_count(counted)} ({100 * (counted - true) / true:+.1f} %)" if counted != true else f"{_count(counted)} (all)"
+        return ""
+    share = "all" if counted == true else f"{100 * (counted - true) / true:+.1f} %"
+    return f"{_count(counted)} ({share})"
 
 
 def _significant(number: float, digits: int) -> str:

@@ -7,7 +7,6 @@ To add one, write a builder `(operator, *, in_channels, num_classes) -> nn.Modul
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -118,12 +117,10 @@ def _key(name: str) -> str:
 
 
 def _import_class(path: str) -> Callable[..., nn.Module]:
-    if "" not in sys.path:
-        sys.path.insert(0, "")
     try:
         found = resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"operator '{path}': {error}") from error
     if not callable(found):
         raise UserError(f"operator '{path}' is not a class")
-    return found  # type: ignore[no-any-return]
+    return found

@@ -48,7 +48,7 @@ def training(subject: Subject, *, clock: Clock = time.perf_counter) -> dict[str,
 
 
 def _sample(step: Callable[[], None], subject: Subject, clock: Clock) -> dict[str, Any]:
-    """Warm up for a fifth of the time (twice at least), then keep every sample until the time is up (three at least)."""
+    """Warm up for a fifth of the time, at least twice, then sample until it is up, at least three times."""
     seconds = subject.protocol["seconds"]
     with _PeakMemory(subject.device) as memory:
         warm = clock() + seconds / 5

@@ -88,16 +88,17 @@ class Subject:
 
 
 def check(cell: Cell) -> None:
-    """Try a cell's shapes on the meta device: nothing is computed.
+    """Try a cell's shapes on the meta device, where nothing is computed (an operator of the user's own: on the CPU).
 
     Raises:
         UserError: for a backbone, operator, data set, device or shape that cannot be.
     """
     subject = Subject.of(cell)
     if cell.meter == "accuracy" and backbones.is_single_operator(cell.row.case.backbone):
-        raise UserError(f"{cell.row.case.backbone} has no classes to learn; measure accuracy on a backbone such as nano")
+        raise UserError(f"{cell.row.case.backbone} has no classes to learn; measure accuracy on nano")
     try:
         _ = subject.device
-        subject.build("meta")(subject.images(2, "meta"))
+        place = "cpu" if ":" in cell.row.variant.operator else "meta"
+        subject.build(place)(subject.images(2, place))
     except UserError as error:
         raise UserError(f"{cell.row.label} on {cell.row.case.backbone}@{cell.row.case.image_size}: {error}") from error

@@ -50,7 +50,9 @@ def check_window(height: int, width: int, window: int) -> None:
         )
 
 
-def local_attention(q: Tensor, k: Tensor, v: Tensor, position: Tensor, *, heads: int, window: int, stride: int) -> Tensor:
+def local_attention(
+    q: Tensor, k: Tensor, v: Tensor, position: Tensor, *, heads: int, window: int, stride: int
+) -> Tensor:
     """Attend from every `stride`-th pixel to the window round it. Source: ACmix, section 3.2 and its released ResNet.
 
     Args:

@@ -15,7 +15,9 @@ from torch import Tensor
 from acmix_bench.ops.attention import check_window
 
 
-def local_attention(q: Tensor, k: Tensor, v: Tensor, position: Tensor, *, heads: int, window: int, stride: int) -> Tensor:
+def local_attention(
+    q: Tensor, k: Tensor, v: Tensor, position: Tensor, *, heads: int, window: int, stride: int
+) -> Tensor:
     """score(i, j) = q_i . (k_j + p_i - p_j) / sqrt(d), softmax over the window of i, weighted sum of v.
 
     Args and result as `acmix_bench.ops.attention.local_attention`.
@@ -37,7 +39,9 @@ def local_attention(q: Tensor, k: Tensor, v: Tensor, position: Tensor, *, heads:
     return out_BNdhw.flatten(1, 2).permute(0, 2, 3, 1)
 
 
-def convolution_path(qkv: Tensor, weight: Tensor, kernel: Tensor | None, *, heads: int, kernel_size: int, stride: int) -> Tensor:
+def convolution_path(
+    qkv: Tensor, weight: Tensor, kernel: Tensor | None, *, heads: int, kernel_size: int, stride: int
+) -> Tensor:
     """The fully connected layer, then the grouped convolution, or without a kernel the k^2 shifts and their sum.
 
     Args and result as `acmix_bench.ops.convolution.convolution_path`.
