@@ -49,9 +49,7 @@ def list_names() -> None:
     sections = {
         "Variants": {name: spec.load_variant(name).summary for name in spec.known("variant")},
         "Experiments": {name: spec.load_experiment(name).question for name in spec.known("experiment")},
-        "Published figures": dict.fromkeys(
-            spec.known("published"), "what the papers print, and what their code counts"
-        ),
+        "Published figures": dict.fromkeys(spec.known("published"), "as printed, and as counted on the released code"),
         "Backbones": {name: entry.summary for name, entry in backbones.BACKBONES.items()},
         "Data sets": {name: entry.summary for name, entry in data.DATASETS.items()},
         "Meters": {name: entry.summary for name, entry in METERS.items()},
@@ -210,7 +208,7 @@ def train(
     experiment = spec.with_settings(_ad_hoc("train: one variant", ("accuracy",)), settings or [])
     row = Row(label=variant, variant=variants[0], case=experiment.case)
     cell = flow.plan_of(experiment, [row]).cells[0].model_copy(update={"repeat": seed})
-    outcome = launch.train_here(cell, experiment.protocol.timeout, _print_epoch)
+    outcome = launch.train_here(cell, _print_epoch)
     if outcome.status != "ok":
         _note(f"{outcome.status}: {outcome.reason}")
         raise typer.Exit(1)

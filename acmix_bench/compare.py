@@ -108,7 +108,7 @@ def _speed(records: list[Record], baseline: list[Record] | None, confidence: flo
         rates = _by_repeat(records, meter, images_per_second)
         if not rates:
             continue
-        numbers[meter] = stats.geometric_mean(list(rates.values()))
+        numbers[meter] = stats.median(list(rates.values()))
         peaks = _by_repeat(records, meter, lambda record: record.values["peak_bytes"])
         if None not in peaks.values():
             numbers[f"{meter}_peak_bytes"] = max(peaks.values())
@@ -116,7 +116,7 @@ def _speed(records: list[Record], baseline: list[Record] | None, confidence: flo
             pairs = _paired(rates, _by_repeat(baseline, meter, images_per_second))
             if pairs:
                 ratios = [ours / theirs for ours, theirs in pairs]
-                numbers[f"{meter}_ratio"] = stats.geometric_mean(ratios, confidence=confidence)
+                numbers[f"{meter}_ratio"] = stats.median(ratios, confidence=confidence)
     return numbers
 
 

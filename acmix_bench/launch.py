@@ -24,7 +24,9 @@ from acmix_bench.record import Status
 from acmix_bench.spec import Cell
 
 CHECK = "acmix_bench.meters.subject:check"
-_PRELOAD = ["acmix_bench.cli", "acmix_bench.meters.accuracy", "acmix_bench.meters.macs", "acmix_bench.meters.latency"]
+# torch imports its compiler on first use of the meta device and of some counters: a second a process, if not here.
+_PRELOAD = [f"acmix_bench.{name}" for name in ("cli", "meters.accuracy", "meters.latency", "meters.macs")]
+_PRELOAD.append("torch._dynamo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,22 +64,21 @@ def check(cells: list[Cell], timeout: float) -> None:
         raise UserError(content)
 
 
-def train_here(cell: Cell, timeout: float, report: Callable[[int, float, float], None]) -> Outcome:
+def train_here(cell: Cell, report: Callable[[int, float, float], None]) -> Outcome:
     """Train in this process, for someone who watches the epochs.
 
     Raises:
         UserError: where the cell cannot be.
     """
-    check([cell], timeout)
     import torch
 
-    from acmix_bench.meters import accuracy
-    from acmix_bench.meters.subject import Diverged, Subject
+    from acmix_bench.meters import accuracy, subject
 
     torch.set_num_threads(cell.protocol["threads"])
     try:
-        return Outcome(status="ok", values=accuracy.measure(Subject.of(cell), report=report))
-    except Diverged as error:
+        subject.check(cell)
+        return Outcome(status="ok", values=accuracy.measure(subject.Subject.of(cell), report=report))
+    except subject.Diverged as error:
         return Outcome(status="diverged", reason=str(error))
 
 

@@ -124,10 +124,10 @@ class Protocol(Value):
     )
     threads: int | None = Field(None, ge=1, description="CPU threads; all cores where not set")
     batch: int = Field(32, ge=1, description="images a batch when throughput is timed")
-    rounds: int = Field(5, ge=1, description="timing rounds; the variants alternate within each")
-    seconds: float = Field(0.5, gt=0, description="how long one timing round samples")
+    rounds: int = Field(15, ge=1, description="timing rounds; the variants alternate within each")
+    seconds: float = Field(0.2, gt=0, description="how long one timing round samples")
     data: str = Field("digits", description="data set that accuracy is measured on")
-    seeds: int = Field(4, ge=1, description="training runs a variant, with seeds 0, 1, 2, ...")
+    seeds: int = Field(5, ge=1, description="training runs a variant, with seeds 0, 1, 2, ...")
     epochs: int = Field(3, ge=1, description="passes over the training images")
     train_batch: int = Field(64, ge=1, description="images a batch when training")
     learning_rate: float = Field(2e-3, gt=0, description="peak of AdamW's cosine schedule")
@@ -189,15 +189,19 @@ class Cell(Value):
 
 
 def cells_of(rows: Sequence[Row], meters: Sequence[str], protocol: Protocol) -> list[Cell]:
-    """All cells, cheap meters first; within a repeat the rows alternate, so that none has the quiet machine alone."""
+    """All cells, meter by meter. Within a repeat the rows alternate, and each repeat starts with another row.
+
+    So no row has the quiet machine alone, and none is always the first.
+    """
     cells = []
     for meter in meters:
         repeats = {"rounds": protocol.rounds, "seeds": protocol.seeds, "once": 1}[METERS[meter].repeats]
         reads = {key: getattr(protocol, key) for key in METERS[meter].reads}
-        for repeat, row in itertools.product(range(repeats), rows):
-            cells.append(
-                Cell(row=row, meter=meter, repeat=repeat, protocol=reads, code=code_version(row.variant.operator))
-            )
+        for repeat in range(repeats):
+            first = repeat % len(rows)
+            for row in (*rows[first:], *rows[:first]):
+                code = code_version(row.variant.operator)
+                cells.append(Cell(row=row, meter=meter, repeat=repeat, protocol=reads, code=code))
     return cells
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +16,14 @@ from acmix_bench.compare import Comparison, Line
 from acmix_bench.ops.cost import STAGES
 from acmix_bench.stats import Estimate
 
+WIDTH = 100  # of the notes below a table in a terminal
 FORMATS = {"text": "simple", "md": "pipe", "tex": "latex_booktabs"}
+TEX_SIGNS = {"±": r"$\pm$", "×": r"$\times$", "≥": r"$\geq$", "Δ": r"$\Delta$"}
 STAGE_TITLES = {
     "stage_1": "stage I",
     "attention": "attention",
-    "fully_connected": "fully conn.",
-    "grouped_convolution": "grouped conv.",
+    "fully_connected": "fully\nconnected",
+    "grouped_convolution": "grouped\nconvolution",
     "rest": "rest",
 }
 
@@ -37,20 +40,17 @@ class Table:
     def render(self, style: str) -> str:
         """As `text`, `md` or `tex`."""
         align = ["left"] + ["right"] * (len(self.header) - 1)
-        grid = tabulate(self.rows, self.header, tablefmt=FORMATS[style], colalign=align, disable_numparse=True)
+        header = self.header if style == "text" else [title.replace("\n", " ").strip() for title in self.header]
+        grid = tabulate(self.rows, header, tablefmt=FORMATS[style], colalign=align, disable_numparse=True)
         if style == "tex":
             comments = "".join(f"% {line}\n" for line in (self.title, *self.notes))
-            return (
-                comments
-                + grid.replace("±", r"$\pm$")
-                .replace("×", r"$\times$")
-                .replace("≥", r"$\geq$")
-                .replace("Δ", r"$\Delta$")
-                + "\n"
-            )
+            for sign, command in TEX_SIGNS.items():
+                grid = grid.replace(sign, command)
+            return f"{comments}{grid}\n"
         if style == "md":
             return "\n\n".join([f"**{self.title}**", grid, *self.notes]) + "\n"
-        return "\n".join([self.title, "", grid, *self.notes]) + "\n"
+        notes = [line for note in self.notes for line in textwrap.wrap(note, WIDTH, break_long_words=False)]
+        return "\n".join([self.title, "", grid, "", *notes]) + "\n"
 
 
 def tables(comparison: Comparison) -> list[Table]:
@@ -62,7 +62,7 @@ def tables(comparison: Comparison) -> list[Table]:
     if len(comparison.lines) > 1 and set(meters) & {"inference", "training"}:
         made.append(speed_table(comparison))
     if "macs" in meters:
-        made.append(cost_table(comparison))
+        made += [cost_table(comparison), counter_table(comparison)]
     return made
 
 
@@ -72,9 +72,9 @@ def main_table(comparison: Comparison) -> Table:
     meters = plan.experiment.meters
     columns: list[tuple[str, str, Callable[[Line], str]]] = [
         ("params", "params", lambda line: _count(line.exact.get("parameters")) or _failed(line, "params")),
-        ("macs", "MACs", lambda line: _macs(line)),
-        ("inference", "inference img/s", lambda line: _estimate(line.inference) or _failed(line, "inference")),
-        ("training", "training img/s", lambda line: _estimate(line.training) or _failed(line, "training")),
+        ("macs", "MACs\n(FLOPs)", lambda line: _macs(line)),
+        ("inference", "inference\nimg/s", lambda line: _estimate(line.inference) or _failed(line, "inference")),
+        ("training", "training\nimg/s", lambda line: _estimate(line.training) or _failed(line, "training")),
         ("accuracy", "top-1 %", lambda line: _top1(line, comparison)),
     ]
     if len(comparison.lines) > 1:
@@ -102,7 +102,7 @@ def speed_table(comparison: Comparison) -> Table:
                 _bytes(line.training_peak_bytes) or "-",
             ]
         )
-    header = ["variant", "inference × baseline", "peak memory", "training × baseline", "peak memory"]
+    header = ["variant", "inference\n× baseline", "\npeak memory", "training\n× baseline", "\npeak memory"]
     note = (
         "Ratios of throughput (above 1 is faster than the baseline), paired by round; the intervals hold together at "
         "95 %, and 'noise' is one that holds 1. Peak memory is beyond the model and its input."
@@ -111,7 +111,7 @@ def speed_table(comparison: Comparison) -> Table:
 
 
 def cost_table(comparison: Comparison) -> Table:
-    """MACs of one image by stage, and the share of them that each counter misses."""
+    """MACs of one image by stage."""
     rows = []
     for line in comparison.lines:
         stages = line.exact.get("macs_by_stage", {})
@@ -120,17 +120,25 @@ def cost_table(comparison: Comparison) -> Table:
                 line.row.label,
                 _macs(line),
                 *(_count(stages.get(stage)) or "-" for stage in STAGES),
-                _missed(line, "fvcore") or "-",
-                _missed(line, "flop_counter") or "-",
             ]
         )
-    header = ["variant", "MACs", *(STAGE_TITLES[stage] for stage in STAGES), "fvcore", "FlopCounterMode"]
+    header = ["variant", "MACs\n(FLOPs)", *(STAGE_TITLES[stage] for stage in STAGES)]
+    note = "Multiply-adds of one image, from the closed form."
+    return Table(title="MACs by stage", header=header, rows=rows, notes=[note])
+
+
+def counter_table(comparison: Comparison) -> Table:
+    """What two counters say of the operator as it was released, and what they leave out."""
+    rows = [
+        [line.row.label, _macs(line), _counted(line, "fvcore") or "-", _counted(line, "flop_counter") or "-"]
+        for line in comparison.lines
+    ]
     notes = [
-        "Multiply-adds of one image, from the closed form (the papers call them FLOPs). Counters: what they count of "
-        "the operator as released, and the share that they miss.",
+        "Each counter's MACs of the operator as it was released, and what it misses of the closed form.",
         *_uncounted(comparison),
     ]
-    return Table(title="MACs by stage", header=header, rows=rows, notes=notes)
+    header = ["variant", "MACs\n(FLOPs)", "fvcore\nsays", "FlopCounterMode\nsays"]
+    return Table(title="What the common counters say", header=header, rows=rows, notes=notes)
 
 
 def layer_table(line: Line) -> Table:
@@ -186,17 +194,17 @@ def _reading(comparison: Comparison) -> list[str]:
     experiment = comparison.run.plan.experiment
     protocol, meters, notes = experiment.protocol, experiment.meters, []
     if "macs" in meters:
-        notes.append(
-            f"MACs: multiply-adds of one {experiment.image_size}x{experiment.image_size} image (the papers' FLOPs)."
-        )
+        size = experiment.image_size
+        notes.append(f"MACs: multiply-adds of one {size}x{size} image, which the papers call FLOPs.")
     if set(meters) & {"inference", "training"}:
         notes.append(
             f"img/s: {protocol.rounds} rounds in which the variants alternate, batch {protocol.batch}, "
-            f"{protocol.dtype}, {protocol.threads} threads; ± is half the 95 % interval."
+            f"{protocol.dtype}, {protocol.threads} threads; median, ± is half its 95 % interval."
         )
     if "accuracy" in meters:
         notes.append(
-            f"top-1: {protocol.data}, {protocol.epochs} epochs, {protocol.seeds} seeds; ± is half the 95 % interval."
+            f"top-1: {protocol.data}, {protocol.epochs} epochs, {protocol.seeds} seeds; mean, ± is half its 95 % "
+            "interval."
         )
         if len(comparison.lines) > 1:
             notes.append(
@@ -278,7 +286,7 @@ def _ratio(estimate: Estimate | None) -> str:
     if estimate is None:
         return ""
     if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.2f} (one round)"
+        return f"{estimate.value:.2f} (too few rounds for an interval)"
     verdict = " noise" if estimate.low <= 1 <= estimate.high else ""
     return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]{verdict}"
 
@@ -292,11 +300,13 @@ def _difference(estimate: Estimate | None) -> str:
     return f"{100 * estimate.value:+.1f} ±{100 * (estimate.margin or 0):.1f}{verdict}"
 
 
-def _missed(line: Line, counter: str) -> str:
+def _counted(line: Line, counter: str) -> str:
     """What a counter says, and the share of the true MACs that it misses."""
     counted, true = line.exact.get(counter), line.exact.get("macs")
     if counted is None or not true:
         return ""
+    if line.exact.get("no_formula"):
+        return _count(counted)
     share = "all" if counted == true else f"{100 * (counted - true) / true:+.1f} %"
     return f"{_count(counted)} ({share})"
 

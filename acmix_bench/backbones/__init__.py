@@ -35,7 +35,7 @@ BACKBONES: dict[str, Backbone] = {
     "nano": Backbone(
         summary="residual, three stages, some 200,000 parameters, images up to 32x32",
         builder="acmix_bench.backbones.nano:nano",
-        image_size=16,
+        image_size=14,
     ),
     "operator-C": Backbone(
         summary="the operator alone, C to C channels; write the number, as in operator-64",

@@ -12,6 +12,6 @@ def measure(subject: Subject) -> dict[str, Any]:
 
     A fixed grouped convolution is a buffer: it is not counted.
     """
-    model = subject.build("meta")
+    model = subject.build("cpu")
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     return {"parameters": sum(p.numel() for p in model.parameters()), "parameters_by_part": parts}

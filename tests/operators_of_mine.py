@@ -1,0 +1,48 @@
+"""Operators as a user would bring them: one that works, and ones that go wrong in every way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import torch
+from torch import Tensor, nn
+
+
+class Works(nn.Module):
+    def __init__(self, in_channels: int, channels: int, *, stride: int = 1, gain: float = 1.0) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(in_channels, channels, 1, stride)
+        self.gain = gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * self.project(x)
+
+
+class Counted(Works):
+    def macs(self, height: int, width: int) -> dict[str, int]:
+        stride = self.project.stride[0]
+        return {"stage_1": self.project.weight.numel() * -(-height // stride) * -(-width // stride)}
+
+
+class Raises(Works):
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("the first line\nthe second")
+
+
+class Killed(Works):
+    def forward(self, x: Tensor) -> Tensor:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+
+class Hangs(Works):
+    def forward(self, x: Tensor) -> Tensor:
+        time.sleep(60)
+        return x
+
+
+class Diverges(Works):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.nan * self.project(x)

@@ -1,0 +1,171 @@
+"""The main flow with a meter that answers at once: order, resuming, interruption, failures, files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acmix_bench import ablate, launch, spec
+from acmix_bench.compare import compare
+from acmix_bench.errors import UserError
+from acmix_bench.launch import Outcome
+from acmix_bench.record import Plan, Store
+from acmix_bench.spec import Cell
+from acmix_bench.table import main_table
+
+SPEED = {"baseline": 100.0, "operator=conv": 400.0, "shift=tensor": 50.0}
+
+
+def answer(cell: Cell, timeout: float = 0) -> Outcome:
+    """Exact values: a slow machine in round 1, and top-1 that falls with the seed."""
+    label, repeat = cell.row.label, cell.repeat
+    if cell.meter == "params":
+        return Outcome(status="ok", values={"parameters": 1000})
+    if cell.meter == "macs":
+        stages = dict.fromkeys(("stage_1", "attention", "fully_connected", "grouped_convolution", "rest"), 10)
+        counted = {"fvcore": 40, "fvcore_not_counted": {"aten::mul": 1}}
+        counted |= {"flop_counter": 50, "flop_counter_not_counted": {}}
+        return Outcome(status="ok", values={"macs": 50, "macs_by_stage": stages, "layers": [], **counted})
+    if cell.meter == "accuracy":
+        return Outcome(status="ok", values={"accuracy": 0.9 - 0.1 * repeat - 0.05 * (label == "shift=tensor")})
+    seconds = (2 if repeat else 1) * 8 / SPEED[label]
+    return Outcome(status="ok", values={"seconds": [seconds] * 3, "batch": 8, "peak_bytes": 2**20})
+
+
+def no_check(cells: list[Cell], timeout: float) -> None:
+    return None
+
+
+@pytest.fixture
+def plan() -> Plan:
+    experiment = spec.load_experiment("smoke")
+    return ablate.plan_of(experiment, spec.rows_of(experiment))
+
+
+def run(plan: Plan, folder: Path, measure: Callable[[Cell, float], Any] = answer) -> ablate.Finished:
+    return ablate.ablate(plan, Store(folder), measure=measure, check=no_check)
+
+
+def test_a_run_leaves_records_and_tables(plan: Plan, tmp_path: Path) -> None:
+    finished = run(plan, tmp_path / "smoke")
+    assert finished.measured == len(plan.cells) == 3 * (2 + 2 * 2 + 2)
+    assert sorted(path.name for path in (tmp_path / "smoke").iterdir()) == [
+        "records.jsonl",
+        "run.json",
+        "table.csv",
+        "table.md",
+    ]
+    lines = {line.row.label: line for line in finished.comparison.lines}
+    assert list(lines) == ["baseline", "operator=conv", "shift=tensor"]
+    assert lines["operator=conv"].inference_ratio.value == pytest.approx(4)
+    assert lines["operator=conv"].inference_ratio.samples == 2, "the slow round cancels in the pair"
+    assert lines["shift=tensor"].accuracy_difference.value == pytest.approx(-0.05)
+    assert lines["baseline"].accuracy.value == pytest.approx(0.85)
+    assert lines["baseline"].inference_ratio is None
+
+
+def test_each_record_is_on_disk_before_the_next_cell(plan: Plan, tmp_path: Path) -> None:
+    seen = []
+
+    def measure(cell: Cell, timeout: float) -> Outcome:
+        path = tmp_path / "records.jsonl"
+        seen.append(len(path.read_text().splitlines()))
+        return answer(cell)
+
+    run(plan, tmp_path, measure)
+    assert seen == list(range(len(plan.cells)))
+
+
+def test_a_second_run_repeats_nothing(plan: Plan, tmp_path: Path) -> None:
+    run(plan, tmp_path)
+    assert run(plan, tmp_path).measured == 0
+
+
+def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(plan: Plan, tmp_path: Path) -> None:
+    def interrupted(cell: Cell, timeout: float) -> Outcome:
+        if cell == plan.cells[10]:
+            raise KeyboardInterrupt
+        return answer(cell)
+
+    first = run(plan, tmp_path, interrupted)
+    assert (first.interrupted, first.measured) == (True, 10)
+    notes = main_table(first.comparison).notes
+    assert any(f"{len(plan.cells) - 10} of {len(plan.cells)} cells are not measured" in note for note in notes)
+    second = run(plan, tmp_path)
+    assert second.measured == len(plan.cells) - 10
+    assert all(line.missing == 0 for line in second.comparison.lines)
+
+
+def test_a_line_cut_short_by_a_kill_is_measured_again(plan: Plan, tmp_path: Path) -> None:
+    run(plan, tmp_path)
+    path = tmp_path / "records.jsonl"
+    path.write_text(path.read_text()[:-40])
+    assert run(plan, tmp_path).measured == 1
+    assert run(plan, tmp_path).measured == 0
+
+
+def test_failures_are_rows_with_their_reason(plan: Plan, tmp_path: Path) -> None:
+    def failing(cell: Cell, timeout: float) -> Outcome:
+        if cell.row.label == "shift=tensor" and cell.meter == "accuracy":
+            diverges = cell.repeat == 0
+            return Outcome(status="diverged" if diverges else "crashed", reason="loss is nan" if diverges else "boom")
+        return answer(cell)
+
+    finished = run(plan, tmp_path, failing)
+    line = finished.comparison.lines[2]
+    assert line.accuracy is None
+    assert line.problems == ["accuracy diverged: loss is nan", "accuracy crashed: boom"]
+    rendered = main_table(finished.comparison).render("text")
+    assert "shift=tensor: accuracy crashed: boom" in rendered
+    assert run(plan, tmp_path).measured == 1, "a crash is tried again, a divergence is a result"
+
+
+def test_an_edited_protocol_reuses_only_what_it_does_not_touch(plan: Plan, tmp_path: Path) -> None:
+    run(plan, tmp_path)
+    experiment = spec.with_settings(spec.load_experiment("smoke"), ["epochs=2"])
+    edited = ablate.plan_of(experiment, spec.rows_of(experiment))
+    assert run(edited, tmp_path).measured == 3 * 2
+
+
+def test_records_of_another_machine_are_not_mixed_in(plan: Plan, tmp_path: Path) -> None:
+    run(plan, tmp_path)
+    elsewhere = plan.model_copy(update={"environment": plan.environment.model_copy(update={"cpu": "another"})})
+    assert run(elsewhere, tmp_path).measured == len(plan.cells)
+    assert len((tmp_path / "records.jsonl").read_text().splitlines()) == 2 * len(plan.cells)
+
+
+def test_two_runs_do_not_write_to_one_folder(plan: Plan, tmp_path: Path) -> None:
+    with Store(tmp_path).opened(plan), pytest.raises(UserError, match="another run is writing here"):
+        run(plan, tmp_path)
+
+
+def test_a_folder_that_cannot_be_written(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot be written"):
+        run(plan, tmp_path / "file" / "smoke")
+
+
+def test_a_run_can_be_read_back(plan: Plan, tmp_path: Path) -> None:
+    finished = run(plan, tmp_path)
+    assert compare(Store(tmp_path).load()) == finished.comparison
+    (tmp_path / "run.json").write_text(json.dumps({"no": "plan"}))
+    with pytest.raises(UserError, match="not a run of this version"):
+        Store(tmp_path).load()
+
+
+def test_unknown_names_are_refused_before_anything_runs() -> None:
+    experiment = spec.load_experiment("smoke")
+    for setting, message in (("data=digit", "did you mean 'digits'"), ("backbone=nanoo", "did you mean 'nano'")):
+        changed = spec.with_settings(experiment, [setting])
+        with pytest.raises(UserError, match=message):
+            ablate.plan_of(changed, spec.rows_of(changed))
+
+
+def test_check_sees_one_cell_for_each_row_and_meter(plan: Plan) -> None:
+    cells = ablate.one_cell_a_row(plan)
+    assert len(cells) == 3 * 5
+    launch.check(cells, 120)

@@ -1,0 +1,158 @@
+"""The command line as a user meets it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+QUICK = ["--set", "rounds=2", "--set", "seconds=0.02", "--set", "seeds=2", "--set", "epochs=1", "--set", "batch=4"]
+
+
+def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "acmix_bench", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=folder, text=True, start_new_session=True, **pipes)
+
+
+def acmix_bench(*arguments: str, folder: Path) -> tuple[int, str, str]:
+    process = start(*arguments, folder=folder)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["show", "paths"], ["ablate", "--help"]])
+def test_quick_commands_import_no_torch(arguments: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; from acmix_bench.cli import main\n"
+        f"sys.argv[1:] = {arguments!r}\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "heavy = {'torch', 'sklearn', 'matplotlib', 'scipy', 'fvcore'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_list_names_everything(tmp_path: Path) -> None:
+    code, out, _ = acmix_bench("list", folder=tmp_path)
+    assert code == 0
+    for name in ("shift-tensor", "paths", "nano", "digits", "accuracy", "imagenet", "epochs"):
+        assert f"  {name}" in out
+
+
+@pytest.mark.parametrize("name", ["paths", "shift-tensor", "nano", "digits", "macs", "imagenet"])
+def test_show_knows_what_list_names(name: str, tmp_path: Path) -> None:
+    code, out, _ = acmix_bench("show", name, folder=tmp_path)
+    assert code == 0
+    assert name in out
+
+
+def test_ablate_from_a_variant_alone_then_table_and_plot(tmp_path: Path) -> None:
+    command = ["ablate", "--variant", "shift=tensor", *QUICK]
+    code, out, err = acmix_bench(*command, "--dry-run", folder=tmp_path)
+    assert code == 0
+    assert "16 cells, 0 done" in out
+    assert not (tmp_path / "results").exists(), "a dry run leaves nothing"
+
+    code, out, err = acmix_bench(*command, folder=tmp_path)
+    assert (code, err) == (0, "")
+    assert "baseline" in out
+    assert "shift=tensor" in out
+    records = (tmp_path / "results/custom/records.jsonl").read_text().splitlines()
+    assert len(records) == 16
+    assert all(json.loads(line)["status"] == "ok" for line in records)
+
+    code, again, err = acmix_bench(*command, folder=tmp_path)
+    assert code == 0
+    assert again == out
+    assert "nothing was left to measure" in err
+
+    for style, start_of_table in (("md", "**custom:"), ("csv", "variant,"), ("tex", "% custom:"), ("text", "custom:")):
+        code, table, _ = acmix_bench("table", "custom", "--format", style, folder=tmp_path)
+        assert code == 0
+        assert table.startswith(start_of_table)
+    assert (tmp_path / "results/custom/table.csv").read_text().startswith("variant,")
+
+    code, out, _ = acmix_bench("plot", "custom", folder=tmp_path)
+    assert (code, out) == (0, "custom.png\n")
+    assert (tmp_path / "custom.png").stat().st_size > 10_000
+
+
+def test_ctrl_c_keeps_the_finished_cells(tmp_path: Path) -> None:
+    records = tmp_path / "results/custom/records.jsonl"
+    process = start("ablate", "--variant", "shift=tensor", "--set", "epochs=50", *QUICK[:6], folder=tmp_path)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (records.exists() and records.read_text().count("\n") >= 5):
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: what is finished is kept" in err
+    assert "Traceback" not in err
+    lines = records.read_text().splitlines()
+    assert len(lines) >= 5
+    assert all(json.loads(line) for line in lines)
+    assert "are not measured" in out
+    assert (tmp_path / "results/custom/table.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ablate", "-e", "pahts"], "unknown experiment 'pahts'; did you mean 'paths'?"),
+        (["ablate", "-v", "shif=tensor"], "unknown axis 'shif'; did you mean 'shift'?"),
+        (["ablate", "-v", "shift=tensr"], "unknown value 'tensr'; did you mean 'tensor'?"),
+        (["ablate", "-v", "shift-tensr"], "unknown variant 'shift-tensr'; did you mean 'shift-tensor'?"),
+        (["ablate", "-v", "shift="], "is not axis=value"),
+        (["ablate", "--set", "data=cifar"], "unknown data set 'cifar'"),
+        (["ablate", "--set", "image_size=8"], "reflection padding by 3 needs at least 4"),
+        (["ablate", "-v", "heads=5"], "32 channels do not divide into 5 heads"),
+        (["ablate", "-v", "broken.yaml"], "broken.yaml, line 1: not valid YAML"),
+        (["ablate", "-e", "smoke", "--results", "broken.yaml"], "cannot be written"),
+        (["flops", "nano-acmx"], "unknown variant 'acmx'; did you mean 'acmix'?"),
+        (["flops", "nano", "-v", "acmix"], "give models or --variant, not both"),
+        (["train", "-v", "shift=tensor,group"], "train takes one variant"),
+        (["table", "paths"], "unknown run 'paths'"),
+        (["table", "broken.yaml", "--format", "xls"], "unknown run 'broken.yaml'"),
+        (["show", "pathz"], "unknown name 'pathz'; did you mean 'paths'?"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("summary: [")
+    code, out, err = acmix_bench(*arguments, folder=tmp_path)
+    assert code == 2
+    assert out == ""
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.yaml"], "nothing is left behind"
+
+
+def test_flops_prints_the_counters_beside_the_closed_form(tmp_path: Path) -> None:
+    code, out, _ = acmix_bench("flops", "operator-64-acmix@28", "--layers", folder=tmp_path)
+    assert code == 0
+    assert "-24.6 %" in out
+    assert "17.8 k" in out
+    assert "aten::mul" in out
+    assert "Layers of operator-64-acmix@28" in out
+    code, out, _ = acmix_bench("flops", "operator-64-acmix@28", "--json", folder=tmp_path)
+    (row,) = json.loads(out)
+    assert row["macs"] == 784 * (3 * 64**2 + 2 * 49 * 64 + 27 * 64 + 81 * 64 + 2 * 16)
+    assert row["parameters"] == 17_822
+
+
+def test_throughput_and_train_print_their_numbers(tmp_path: Path) -> None:
+    code, out, _ = acmix_bench("throughput", "operator-16@8", "operator-16-acmix@8", *QUICK[:4], folder=tmp_path)
+    assert code == 0
+    assert "operator-16-acmix@8" in out
+    code, out, err = acmix_bench("train", "-v", "conv3x3", "--set", "epochs=1", folder=tmp_path)
+    assert code == 0
+    assert err.startswith("epoch 1: loss")
+    assert out.startswith("top-1 ")

@@ -1,0 +1,159 @@
+"""Cells in processes of their own: real meters on real variants, and every way to go wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from acmix_bench import backbones, launch, spec
+from acmix_bench.errors import UserError
+from acmix_bench.meters import METERS
+from acmix_bench.ops.cost import STAGES, operator_macs
+from acmix_bench.spec import Case, Cell, Protocol
+
+QUICK = Protocol(threads=1, batch=4, seconds=0.01, epochs=1)
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+def cell_of(variant: str, meter: str, backbone: str = "nano", size: int = 16, protocol: Protocol = QUICK) -> Cell:
+    (row_variant,) = spec.expand(variant, spec.load_variant("acmix"))
+    row = spec.Row(label=variant, variant=row_variant, case=Case(backbone=backbone, image_size=size))
+    return spec.cells_of([row], [meter], protocol)[0]
+
+
+@pytest.mark.parametrize("meter", set(METERS) - {"accuracy"})
+@pytest.mark.parametrize("variant", ["acmix", "conv3x3"])
+def test_meters_measure(meter: str, variant: str) -> None:
+    outcome = launch.measure(cell_of(variant, meter), 120)
+    assert outcome.status == "ok"
+    if "seconds" in outcome.values:
+        assert len(outcome.values["seconds"]) >= 3
+        assert all(second > 0 for second in outcome.values["seconds"])
+        assert outcome.values["peak_bytes"] > 0
+
+
+def test_accuracy_is_far_above_chance_and_the_seed_decides_it() -> None:
+    cell = cell_of("conv3x3", "accuracy", protocol=QUICK.model_copy(update={"epochs": 2}))
+    first, second = launch.measure(cell, 300), launch.measure(cell, 300)
+    other = launch.measure(cell.model_copy(update={"repeat": 1}), 300)
+    assert first.values["accuracy"] > 0.8
+    assert first.values["loss_by_epoch"] == second.values["loss_by_epoch"]
+    assert first.values["loss_by_epoch"] != other.values["loss_by_epoch"]
+
+
+@pytest.mark.parametrize("name", spec.known("variant"))
+@pytest.mark.parametrize(("backbone", "size"), [("operator-64", 28), ("nano", 16), ("nano", 13)])
+def test_macs_meter_equals_the_closed_form(name: str, backbone: str, size: int) -> None:
+    values = launch.measure(cell_of(name, "macs", backbone, size), 120).values
+    assert values["macs"] == sum(values["macs_by_stage"].values())
+    assert values["macs"] == sum(expected_stages(spec.load_variant(name), backbone, size).values())
+    assert values["macs_by_stage"] == expected_stages(spec.load_variant(name), backbone, size)
+    assert values["no_formula"] == {}
+    attention = values["macs_by_stage"]["attention"]
+    assert values["macs"] - values["fvcore"] == attention
+    assert values["macs"] - values["flop_counter"] == attention
+
+
+def expected_stages(variant: spec.Variant, backbone: str, size: int) -> dict[str, int]:
+    """The whole model's MACs written out by hand, from its published layout."""
+    half, quarter = -(-size // 2), -(-size // 4)
+    # in channels, channels, input edge, stride of every operator
+    layout = [(32, 32, size, 1), (32, 64, size, 2), (64, 64, half, 1), (64, 128, half, 2), (128, 128, quarter, 1)]
+    rest = 9 * 32 * size**2 + 128 * 10  # the stem and the head
+    if backbone == "operator-64":
+        layout, rest = [(64, 64, size, 1)], 0
+    stages = dict.fromkeys(STAGES, 0)
+    for c_in, c, edge, stride in layout:
+        out = -(-edge // stride)
+        if backbone != "operator-64":
+            rest += c * c * out**2 + (c_in * c * out**2 if stride > 1 or c_in != c else 0)
+        if variant.operator == "conv":
+            stages["stage_1"] += 9 * c_in * c * out**2
+            continue
+        axes = {"heads": 4, "window": 7, "kernel_size": 3, "stride": stride}
+        one = operator_macs(c_in, c, edge, edge, paths=variant.paths, shift=variant.shift, **axes)
+        stages = {stage: stages[stage] + one[stage] for stage in STAGES}
+    stages["rest"] += rest
+    return stages
+
+
+def test_an_operator_of_mine_is_measured_without_a_change_here() -> None:
+    values = launch.measure(cell_of("operator=operators_of_mine:Counted", "macs"), 120).values
+    assert values["macs_by_stage"]["stage_1"] > 0
+    assert values["no_formula"] == {}
+    unknown = launch.measure(cell_of("operator=operators_of_mine:Works", "macs"), 120).values
+    assert unknown["no_formula"] == {"Works beside its layers": 5}
+
+
+@pytest.mark.parametrize(
+    ("operator", "meter", "timeout", "status", "reason"),
+    [
+        ("Raises", "inference", 120, "crashed", "RuntimeError: the first line"),
+        ("Killed", "inference", 120, "crashed", "its process was ended by SIGKILL; the system may have run out"),
+        ("Hangs", "inference", 8, "timeout", "no answer within 8 seconds"),
+        ("Diverges", "accuracy", 120, "diverged", "loss is nan in epoch 1 of 1"),
+    ],
+)
+def test_what_goes_wrong_is_told_apart(operator: str, meter: str, timeout: float, status: str, reason: str) -> None:
+    outcome = launch.measure(cell_of(f"operator=operators_of_mine:{operator}", meter), timeout)
+    assert outcome.status == status
+    assert outcome.reason.startswith(reason)
+    assert "\n" not in outcome.reason
+    if operator == "Raises":
+        assert "operators_of_mine.py" in outcome.values["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("variant", "backbone", "size", "message"),
+    [
+        ("heads=3", "nano", 16, "heads=3 on nano@16: 32 channels do not divide into 3 heads"),
+        ("acmix", "nano", 8, "a 2x2 map is too small for attention window 7"),
+        ("window=9", "nano", 16, "a 4x4 map is too small for attention window 9"),
+        ("operator=operators_of_mine:Missing", "nano", 16, "has no attribute 'Missing'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_it_is_measured(variant: str, backbone: str, size: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        launch.check([cell_of(variant, "inference", backbone, size)], 120)
+
+
+def test_a_module_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UserError, match="no module named 'nowhere'"):
+        cell_of("operator=nowhere:Thing", "params")
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    protocol = QUICK.model_copy(update={"device": "nonsense"})
+    with pytest.raises(UserError, match="device 'nonsense' cannot be used here"):
+        launch.check([cell_of("acmix", "inference", protocol=protocol)], 120)
+
+
+def test_accuracy_of_an_operator_alone_is_refused() -> None:
+    with pytest.raises(UserError, match="no classes to learn"):
+        launch.check([cell_of("acmix", "accuracy", "operator-8")], 120)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_every_dtype_is_timed_and_trained(dtype: str) -> None:
+    protocol = QUICK.model_copy(update={"dtype": dtype})
+    assert launch.measure(cell_of("acmix", "training", protocol=protocol), 120).status == "ok"
+    if dtype == "bfloat16":
+        assert launch.measure(cell_of("acmix", "accuracy", protocol=protocol), 300).values["accuracy"] > 0.3
+
+
+def test_backbone_names() -> None:
+    assert backbones.find_model("nano-shift-tensor@24").variant.shift == "tensor"
+    assert backbones.find_model("operator-64-acmix").case == Case(backbone="operator-64", image_size=28)
+    assert backbones.find_model("nano").variant.operator == "conv"
+    for name, message in (
+        ("nano@big", "not an image size"),
+        ("nano-x", "unknown variant 'x'"),
+        ("x", "unknown backbone"),
+    ):
+        with pytest.raises(UserError, match=message):
+            backbones.find_model(name)

@@ -1,0 +1,179 @@
+"""Variants and experiments as data: strict loading, labels that cannot lie, keys that hash content."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acmix_bench import spec
+from acmix_bench.errors import UserError
+from acmix_bench.spec import Protocol, Variant
+
+ACMIX = spec.load_variant("acmix")
+VARIANTS = spec.known("variant")
+EXPERIMENTS = spec.known("experiment")
+
+
+def write(folder: Path, text: str, name: str = "mine.yaml") -> str:
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variant_loads_and_says_what_it_serves(name: str) -> None:
+    variant = spec.load_variant(name)
+    assert variant.summary
+    assert "ACmix" in variant.claim
+    _, file = spec.source("variant", name)
+    assert file.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("name", set(VARIANTS) - {"acmix"})
+def test_variant_differs_from_acmix_in_one_thing(name: str) -> None:
+    assert spec.load_variant(name).label(ACMIX).count("=") == 1
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_loads_and_its_command_names_it(name: str) -> None:
+    experiment = spec.load_experiment(name)
+    words = shlex.split(experiment.command)
+    assert words[:2] == ["acmix-bench", "ablate"]
+    assert name == "custom" or words[2:] == ["--experiment", name]
+    rows = spec.rows_of(experiment)
+    assert rows[0].label == "baseline"
+    assert len({row.label for row in rows}) == len(rows)
+
+
+def test_the_paths_experiment_has_its_six_rows() -> None:
+    labels = [row.label for row in spec.rows_of(spec.load_experiment("paths"))]
+    assert labels == ["baseline", "paths=attention", "paths=conv", "mix=fixed", "mix=alpha", "operator=conv"]
+
+
+def test_the_shift_experiment_has_its_four_rows() -> None:
+    labels = [row.label for row in spec.rows_of(spec.load_experiment("shift"))]
+    assert labels == ["baseline", "shift=tensor", "kernel=fixed", "init=random"]
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("shift=tensor", ["shift=tensor"]),
+        ("shift=tensor,group", ["shift=tensor", "baseline"]),
+        ("mix=fixed,alpha,heads=2,8", [f"mix={m},heads={h}" for m in ("fixed", "alpha") for h in (2, 8)]),
+        ("paths=attention,mix=fixed", ["paths=attention"]),
+        ("conv3x3", ["operator=conv"]),
+        ("operator=torch.nn:Identity", ["operator=torch.nn:Identity"]),
+    ],
+)
+def test_variant_option_makes_rows(text: str, labels: list[str]) -> None:
+    assert [variant.label(ACMIX) for variant in spec.expand(text, ACMIX)] == labels
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "paths": st.sampled_from(["both", "attention", "conv"]),
+            "mix": st.sampled_from(["fixed", "alpha", "alpha-beta"]),
+            "shift": st.sampled_from(["tensor", "group"]),
+            "kernel": st.sampled_from(["fixed", "learned"]),
+            "init": st.sampled_from(["shift", "random"]),
+            "heads": st.sampled_from([1, 4, 8]),
+            "window": st.sampled_from([3, 7]),
+        }
+    )
+)
+def test_a_label_can_be_given_back_as_a_variant(axes: dict[str, object]) -> None:
+    variant = Variant(**(ACMIX.model_dump() | axes))
+    label = variant.label(ACMIX)
+    if label != "baseline":
+        (again,) = spec.expand(label, ACMIX)
+        assert again.content() == variant.content()
+
+
+def test_rows_that_are_the_same_variant_appear_once() -> None:
+    rows = spec.rows_of(spec.load_experiment("custom"), ["shift=tensor", "shift-tensor", "acmix", "shift=tensor"])
+    assert [row.label for row in rows] == ["baseline", "shift=tensor"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("summary: s\nclaim: c\nshfit: tensor", "unknown key 'shfit'; did you mean 'shift'? (known: claim, heads"),
+        (
+            "summary: s\nclaim: c\nshift: tensr",
+            "shift: unknown value 'tensr'; did you mean 'tensor'? (known: group",
+        ),
+        ("claim: c", "key 'summary' is missing"),
+        ("summary: s\nclaim: c\nheads: many", "heads='many': input should be a valid integer"),
+        ("summary: s\nclaim: c\nheads: 0", "heads=0: input should be greater than or equal to 1"),
+        ("summary: s\nclaim: c\nwindow: 8", "window=8 is even"),
+        ("summary: s\nclaim: c\noperator: acmx", "unknown operator 'acmx'; did you mean 'acmix'?"),
+        ("summary: s\nclaim: c\nclaim: d", "line 2: not valid YAML (key 'claim' stands twice)"),
+        ("summary: [", "not valid YAML"),
+        ("- a list", "holds no keys"),
+        ("", "holds no keys"),
+    ],
+)
+def test_a_mistake_in_a_variant_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(UserError) as error:
+        spec.load_variant(path)
+    assert str(error.value).startswith(path)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_mistake_deep_in_an_experiment_names_its_key(tmp_path: Path) -> None:
+    _, file = spec.source("experiment", "smoke")
+    path = write(tmp_path, file.read_text().replace("epochs", "epoch"))
+    with pytest.raises(UserError, match=r"unknown key 'epoch'; did you mean 'epochs'\?"):
+        spec.load_experiment(path)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        spec.load_variant(str(tmp_path / "none.yaml"))
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not a text file"):
+        spec.load_variant(str(tmp_path / "binary.yaml"))
+    with pytest.raises(UserError, match=r"unknown variant 'shift-tensr'; did you mean 'shift-tensor'\?"):
+        spec.load_variant("shift-tensr")
+
+
+def test_settings_override_protocol_and_case() -> None:
+    experiment = spec.with_settings(spec.load_experiment("paths"), ["epochs=7", "image_size=32", "learning_rate=0.1"])
+    assert (experiment.protocol.epochs, experiment.image_size, experiment.protocol.learning_rate) == (7, 32, 0.1)
+    for wrong, message in (("epoch=1", "did you mean 'epochs'"), ("epochs", "write key=value"), ("seeds=0", "greater")):
+        with pytest.raises(UserError, match=message):
+            spec.with_settings(experiment, [wrong])
+
+
+def cell_key(variant: Variant = ACMIX, protocol: Protocol | None = None, meter: str = "accuracy", **code: str) -> str:
+    row = spec.Row(label="any", variant=variant, case=spec.Case(backbone="nano", image_size=16))
+    (cell, *_) = spec.cells_of([row], [meter], protocol or Protocol(threads=2))
+    return cell.model_copy(update=code).key
+
+
+def test_a_key_follows_content_and_nothing_else() -> None:
+    assert cell_key() == cell_key(ACMIX.model_copy(update={"summary": "another"}))
+    assert cell_key() != cell_key(ACMIX.model_copy(update={"mix": "fixed"}))
+    assert cell_key() != cell_key(protocol=Protocol(threads=2, epochs=4))
+    assert cell_key() != cell_key(protocol=Protocol(threads=1))
+    assert cell_key() != cell_key(code="changed")
+    assert cell_key() == cell_key(protocol=Protocol(threads=2, batch=5)), "accuracy does not read the timing batch"
+    assert cell_key(meter="inference") != cell_key(protocol=Protocol(threads=2, batch=5), meter="inference")
+
+
+def test_variants_alternate_within_a_round() -> None:
+    rows = spec.rows_of(spec.load_experiment("shift"))
+    cells = spec.cells_of(rows, ["inference"], Protocol(rounds=3, threads=1))
+    order = [(cell.repeat, cell.row.label) for cell in cells]
+    labels = [row.label for row in rows]
+    for repeat in range(3):
+        of_round = [label for number, label in order[4 * repeat : 4 * repeat + 4] if number == repeat]
+        assert of_round == labels[repeat:] + labels[:repeat], "each round starts with another row"

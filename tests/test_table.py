@@ -1,0 +1,80 @@
+"""What is printed: formats, rounding, and every digit in the CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from test_ablate import answer
+
+from acmix_bench import ablate, spec
+from acmix_bench.compare import Comparison, compare
+from acmix_bench.figure import draw
+from acmix_bench.record import Run
+from acmix_bench.stats import Estimate
+from acmix_bench.table import _count, _difference, _estimate, _ratio, tables, to_csv
+
+
+@pytest.fixture
+def comparison() -> Comparison:
+    experiment = spec.load_experiment("smoke")
+    plan = ablate.plan_of(experiment, spec.rows_of(experiment))
+    return compare(Run(plan=plan, records=tuple(ablate.records(plan, set(), answer))))
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(None, ""), (0, "0"), (999, "999"), (17_822, "17.8 k"), (4.089e9, "4.09 G"), (123.4e6, "123 M")],
+)
+def test_counts(number: float | None, shown: str) -> None:
+    assert _count(number) == shown
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"), [(90.0, 110.0, "100 ±10"), (99.5, 100.5, "100.00 ±0.50"), (99.0, 101.0, "100.0 ±1.0")]
+)
+def test_no_digit_is_finer_than_the_noise(low: float, high: float, shown: str) -> None:
+    assert _estimate(Estimate(value=100.0, low=low, high=high, samples=5)) == shown
+
+
+def test_noise_is_called_noise() -> None:
+    assert _ratio(Estimate(value=1.1, low=0.9, high=1.3, samples=5)) == "1.10 [0.90, 1.30] noise"
+    assert _ratio(Estimate(value=2.0, low=1.9, high=2.1, samples=5)) == "2.00 [1.90, 2.10]"
+    assert _difference(Estimate(value=0.01, low=-0.01, high=0.03, samples=5)) == "+1.0 ±2.0 noise"
+    assert _difference(Estimate(value=-0.03, low=-0.04, high=-0.02, samples=5)) == "-3.0 ±1.0"
+    assert _ratio(Estimate(value=2.0, low=None, high=None, samples=2)) == "2.00 (too few rounds for an interval)"
+    assert _difference(Estimate(value=0.01, low=None, high=None, samples=1)) == "+1.0 (one seed)"
+
+
+def test_every_format_shows_every_row(comparison: Comparison) -> None:
+    for style in ("text", "md", "tex"):
+        for table in tables(comparison):
+            rendered = table.render(style)
+            assert all(line.row.label in rendered for line in comparison.lines)
+            assert "nan" not in rendered.lower()
+
+
+def test_a_terminal_holds_the_tables(comparison: Comparison) -> None:
+    for table in tables(comparison):
+        assert max(len(line) for line in table.render("text").splitlines()) <= 100
+
+
+def test_the_papers_word_stands_beside_macs(comparison: Comparison) -> None:
+    for table in tables(comparison):
+        if "MACs" in " ".join(table.header):
+            assert "FLOPs" in " ".join(table.header)
+
+
+def test_csv_has_every_digit(comparison: Comparison) -> None:
+    rows = list(csv.DictReader(io.StringIO(to_csv(comparison))))
+    assert [row["variant"] for row in rows] == [line.row.label for line in comparison.lines]
+    for row, line in zip(rows, comparison.lines, strict=True):
+        assert float(row["inference_images_per_s"]) == line.inference.value
+        assert int(row["macs"]) == 50
+        assert int(row["macs_attention"]) == 10
+
+
+def test_figure_is_drawn(comparison: Comparison, tmp_path) -> None:
+    draw(comparison, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
