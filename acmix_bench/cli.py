@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from acmix_bench.compare import Comparison
 
 app = typer.Typer(
-    help="Benchmark and ablation harness for ACmix, the mix of convolution and self-attention.",
+    help="""Benchmark and ablation harness for ACmix, the mix of convolution and self-attention.
+
+\b
+Examples:
+  acmix-bench ablate --experiment paths        the main job: a comparison table in minutes
+  acmix-bench ablate --variant shift=tensor    one change against the baseline
+  acmix-bench flops operator-64-acmix@28       MACs by stage, and what counters miss
+  acmix-bench list                             all names that the other commands take
+""",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

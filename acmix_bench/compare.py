@@ -61,7 +61,7 @@ class Comparison:
 
 def compare(run: Run) -> Comparison:
     """Derive every number of a run's tables from its raw records."""
-    rows = list(dict.fromkeys(_identity(cell.row) for cell in run.plan.cells))
+    rows = list(dict.fromkeys(_identity(cell.row) for cell in run.plan.cells))  # the first repeat has them in order
     by_row = {identity: [r for r in run.records if _identity(r.cell.row) == identity] for identity in rows}
     first = {_identity(cell.row): cell.row for cell in reversed(run.plan.cells)}
     planned = {identity: sum(_identity(cell.row) == identity for cell in run.plan.cells) for identity in rows}

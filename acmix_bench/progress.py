@@ -34,6 +34,7 @@ class Progress:
             console=self._console,
             disable=not self._console.is_terminal,
             transient=True,
+            auto_refresh=False,  # nothing else may run while a cell is timed
         )
         self._task = self._bar.add_task("", total=self._total, completed=self._done, left="")
         self._last_line = time.monotonic()
@@ -49,7 +50,7 @@ class Progress:
 
     def start(self, cell: Cell) -> None:
         """A cell begins."""
-        self._bar.update(self._task, description=f"{cell.meter}  {cell.row.label}")
+        self._bar.update(self._task, description=f"{cell.meter}  {cell.row.label}", refresh=True)
 
     def finish(self, cell: Cell, record: Record) -> None:
         """A cell has ended, one way or another."""
@@ -58,7 +59,7 @@ class Progress:
         self._seconds[cell.meter].append(record.seconds)
         if record.status != "ok":
             self._say(f"{cell.row.label}: {cell.meter} {cell.repeat} {record.status}: {record.reason}")
-        self._bar.update(self._task, completed=self._done, left=self._time_left())
+        self._bar.update(self._task, completed=self._done, left=self._time_left(), refresh=True)
         if not self._console.is_terminal and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._say(f"{self._done} of {self._total} cells, {self._time_left()}")
 

@@ -189,16 +189,19 @@ class Cell(Value):
 
 
 def cells_of(rows: Sequence[Row], meters: Sequence[str], protocol: Protocol) -> list[Cell]:
-    """All cells, meter by meter. Within a repeat the rows alternate, and each repeat starts with another row.
+    """All cells, repeat by repeat: after the first pass everything has a number, and the time left is known.
 
-    So no row has the quiet machine alone, and none is always the first.
+    Within a repeat the rows alternate, and each repeat starts with another row, so that neither the machine's mood
+    nor the order falls on one row alone.
     """
+    repeats = {"rounds": protocol.rounds, "seeds": protocol.seeds, "once": 1}
     cells = []
-    for meter in meters:
-        repeats = {"rounds": protocol.rounds, "seeds": protocol.seeds, "once": 1}[METERS[meter].repeats]
-        reads = {key: getattr(protocol, key) for key in METERS[meter].reads}
-        for repeat in range(repeats):
-            first = repeat % len(rows)
+    for repeat in range(max(repeats.values())):
+        first = repeat % len(rows)
+        for meter in meters:
+            if repeat >= repeats[METERS[meter].repeats]:
+                continue
+            reads = {key: getattr(protocol, key) for key in METERS[meter].reads}
             for row in (*rows[first:], *rows[:first]):
                 code = code_version(row.variant.operator)
                 cells.append(Cell(row=row, meter=meter, repeat=repeat, protocol=reads, code=code))

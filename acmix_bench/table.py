@@ -193,6 +193,10 @@ def _reading(comparison: Comparison) -> list[str]:
     """How to read the main table, in the run's own numbers."""
     experiment = comparison.run.plan.experiment
     protocol, meters, notes = experiment.protocol, experiment.meters, []
+    if comparison.lines[0].row.label == "baseline":
+        notes.append(
+            f"baseline: the variant {experiment.baseline}; the other rows are named by what they change of it."
+        )
     if "macs" in meters:
         size = experiment.image_size
         notes.append(f"MACs: multiply-adds of one {size}x{size} image, which the papers call FLOPs.")
@@ -286,7 +290,7 @@ def _ratio(estimate: Estimate | None) -> str:
     if estimate is None:
         return ""
     if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.2f} (too few rounds for an interval)"
+        return f"{estimate.value:.2f} (no interval)"
     verdict = " noise" if estimate.low <= 1 <= estimate.high else ""
     return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]{verdict}"
 

@@ -43,7 +43,7 @@ def test_noise_is_called_noise() -> None:
     assert _ratio(Estimate(value=2.0, low=1.9, high=2.1, samples=5)) == "2.00 [1.90, 2.10]"
     assert _difference(Estimate(value=0.01, low=-0.01, high=0.03, samples=5)) == "+1.0 ±2.0 noise"
     assert _difference(Estimate(value=-0.03, low=-0.04, high=-0.02, samples=5)) == "-3.0 ±1.0"
-    assert _ratio(Estimate(value=2.0, low=None, high=None, samples=2)) == "2.00 (too few rounds for an interval)"
+    assert _ratio(Estimate(value=2.0, low=None, high=None, samples=2)) == "2.00 (no interval)"
     assert _difference(Estimate(value=0.01, low=None, high=None, samples=1)) == "+1.0 (one seed)"
 
 

@@ -25,6 +25,7 @@ class ACmix(nn.Module):
 
     The result is `alpha * attention + beta * convolution`. As in the released code, the attention path's channels
     are head-major (n * d + e) and the convolution path's are e-major (e * N + n); they are added as they are.
+    The grouped convolution has no bias, by decision, and dilation is not offered.
 
     Args:
         in_channels: channels of the input.
