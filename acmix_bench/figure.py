@@ -35,7 +35,8 @@ def draw(comparison: Comparison, path: Path) -> None:
     if not panels:
         raise UserError("nothing to draw: no throughput or accuracy was measured")
     height = 1.2 + 0.35 * len(comparison.lines)
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.2 * len(panels) + 1.5, height), sharey=True, squeeze=False)
+    size = (3.2 * len(panels) + 1.5, height)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained")
     for axis, (title, values) in zip(axes[0], panels, strict=True):
         for place, (line, estimate, scale) in enumerate(values):
             if estimate is not None:
@@ -47,8 +48,7 @@ def draw(comparison: Comparison, path: Path) -> None:
     axes[0][0].invert_yaxis()
     plan = comparison.run.plan
     machine = f"{plan.environment.cpu}, {plan.environment.cores} cores"
-    figure.suptitle(f"{plan.experiment.name}: 95 % intervals; {machine}", fontsize=9, y=0.02)
-    figure.tight_layout(rect=(0, 0.04, 1, 1))
+    figure.suptitle(f"{plan.experiment.name}: 95 % intervals; {machine}", fontsize=10)
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
