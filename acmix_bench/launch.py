@@ -12,6 +12,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
@@ -145,7 +146,8 @@ def _child(sender: Connection, function: Callable[[Any], dict[str, Any]], argume
     except Exception as error:  # noqa: BLE001 - whatever the variant's code raises is this row's result, not the run's end
         first_line = (str(error).strip().splitlines() or [""])[0]
         answer = ("crashed", f"{type(error).__name__}: {first_line}\n{traceback.format_exc()}")
-    sender.send(answer)
+    with suppress(BrokenPipeError):  # after Ctrl-C nobody waits for the answer
+        sender.send(answer)
 
 
 def _death(exitcode: int) -> str:
