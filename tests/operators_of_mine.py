@@ -21,8 +21,8 @@ class Works(nn.Module):
 
 
 class Counted(Works):
-    def macs(self, height: int, width: int) -> dict[str, int]:
-        stride = self.project.stride[0]
+    def macs(self, x: Tensor) -> dict[str, int]:
+        stride, (height, width) = self.project.stride[0], x.shape[-2:]
         return {"stage_1": self.project.weight.numel() * -(-height // stride) * -(-width // stride)}
 
 

@@ -43,13 +43,13 @@ def test_the_chosen_initialisation_survives_the_backbone(variant: str) -> None:
         patch.setitem(backbones.BACKBONES, "ruthless", entry)
         patch.setattr(backbones, "resolve_name", lambda _: ruthless)
         model = backbones.build("ruthless", spec.load_variant(variant), in_channels=3, num_classes=2)
-    kernel = model[0].kernel
+    kernel = model[0].convolution.kernel
     if variant == "init-random":
         assert 0 < kernel.std() < 0.5
         assert kernel.unique().numel() > 100
     else:
-        torch.testing.assert_close(kernel.detach(), shift_kernel(4, 2, 3))
-    assert [weight.item() for weight in model[0].mixing_weights()] == [0.5, 0.5]
+        torch.testing.assert_close(kernel.detach(), shift_kernel(8, 3))
+    assert [weight.item() for weight in model[0].mix.weights()] == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("variant", ["acmix", "kernel-fixed"])
@@ -58,8 +58,7 @@ def test_the_nano_backbone_keeps_the_shift(variant: str) -> None:
     layers = [module for module in model.modules() if isinstance(module, ACmix)]
     assert len(layers) == 5
     for layer in layers:
-        expected = shift_kernel(layer.heads, layer.channels // layer.heads, 3)
-        torch.testing.assert_close(layer.kernel.detach(), expected)
+        torch.testing.assert_close(layer.convolution.kernel.detach(), shift_kernel(layer.channels, 3))
 
 
 @pytest.mark.parametrize("size", [8, 16, 31])

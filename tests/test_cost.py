@@ -56,15 +56,15 @@ def test_closed_form_is_what_the_reference_multiplies(
 ) -> None:
     axes = {"window": window, "kernel_size": kernel_size, "stride": stride, "paths": paths, "shift": shift}
     module = ACmix(in_channels, heads * head_dim, heads=heads, mix="fixed", implementation="reference", **axes)
-    executed = multiplied(module, torch.randn(1, in_channels, height, width))
-    assert sum(module.macs(height, width).values()) == executed
+    x = torch.randn(1, in_channels, height, width)
+    assert sum(module.macs(x).values()) == multiplied(module, x)
 
 
 @given(stride=st.sampled_from([1, 2]), kernel_size=st.sampled_from([1, 3, 5]), size=st.integers(3, 12))
 def test_plain_convolution_costs_what_it_multiplies(stride: int, kernel_size: int, size: int) -> None:
     module = Convolution(3, 5, stride=stride, kernel_size=kernel_size)
-    executed = multiplied(module, torch.randn(1, 3, size, size + 1))
-    assert module.macs(size, size + 1) == dict.fromkeys(cost.STAGES, 0) | {"stage_1": executed}
+    x = torch.randn(1, 3, size, size + 1)
+    assert module.macs(x) == dict.fromkeys(cost.STAGES, 0) | {"stage_1": multiplied(module, x)}
 
 
 @pytest.mark.parametrize(("channels", "parameters"), [(64, 17_822), (128, 60_110), (256, 218_414), (512, 829_934)])
@@ -94,12 +94,12 @@ def test_counters_miss_the_attention_products() -> None:
     """24.6 % of the operator at C 64, 28x28; the closed form decides."""
     module = ACmix(64, 64, implementation="reference").eval()
     image = torch.randn(1, 64, 28, 28)
-    true = sum(module.macs(28, 28).values())
+    true = sum(module.macs(image).values())
     for counted in (
         macs.count_with_fvcore(module, image)["fvcore"],
         macs.count_with_flop_counter(module, image)["flop_counter"],
     ):
-        assert true - counted == module.macs(28, 28)["attention"]
+        assert true - counted == module.macs(image)["attention"]
         assert round(100 * (true - counted) / true, 1) == 24.6
 
 

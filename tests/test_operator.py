@@ -103,7 +103,7 @@ def test_every_tile_edge_gives_the_same_result(tile, window, stride, height, wid
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
 def test_folding_is_exact_and_chosen_by_its_cost(heads: int, kernel_size: int) -> None:
     folded, apart = 3 * heads * kernel_size**2, 3 * kernel_size**2 + kernel_size**4
-    assert convolution.folding_pays(heads, kernel_size) == (folded <= apart)
+    assert convolution.folding_pays(3 * heads, heads, kernel_size) == (folded <= apart)
     production, literal = pair(2, 2 * heads, heads=heads, kernel_size=kernel_size, paths="conv", init="random")
     assert worst_difference(production, literal, torch.randn(2, 2, 9, 8, dtype=torch.float64)) < 1e-10
 
@@ -152,7 +152,7 @@ def test_channel_orders_are_those_of_the_released_code() -> None:
     module = ACmix(1, heads * d, heads=heads, paths="conv").double()
     before = module(x)
     with torch.no_grad():
-        module.kernel[2 * heads + 1] += 1  # e = 2, n = 1
+        module.convolution.kernel[2 * heads + 1] += 1  # e = 2, n = 1
     changed = (module(x) - before).abs().amax((0, 2, 3)) > 1e-6
     assert changed.nonzero().flatten().tolist() == [2 * heads + 1]
 
@@ -165,8 +165,8 @@ def test_mix_adds_the_paths_with_its_weights(mix: str) -> None:
         part.load_state_dict({key: value for key, value in both.state_dict().items() if key in part.state_dict()})
     with torch.no_grad():
         for scalar, value in (("alpha", 0.3), ("beta", 0.9)):
-            if hasattr(both, scalar):
-                getattr(both, scalar).fill_(value)
+            if hasattr(both.mix, scalar):
+                getattr(both.mix, scalar).fill_(value)
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     alpha, beta = {"fixed": (1, 1), "alpha": (0.3, 0.7), "alpha-beta": (0.3, 0.9)}[mix]
     expected = alpha * parts["attention"](x) + beta * parts["conv"](x)
@@ -277,15 +277,15 @@ def test_a_query_never_sees_beyond_its_window() -> None:
 
 def test_initialisation_is_restored() -> None:
     model = torch.nn.Sequential(ACmix(4, 8), ACmix(8, 8, init="random"), ACmix(8, 8, kernel="fixed"))
-    before = [module.kernel.clone() for module in model]
+    before = model[0].convolution.kernel.clone()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_()
     restore_initialisation(model)
-    one_hot = convolution.shift_kernel(4, 2, 3)
-    torch.testing.assert_close(model[0].kernel.data, one_hot)
-    torch.testing.assert_close(model[2].kernel, one_hot)
-    assert model[1].kernel.abs().max() < 1
-    assert model[1].kernel.std() > 0.01
-    assert model[0].alpha == model[0].beta == 0.5
-    torch.testing.assert_close(before[0], one_hot)
+    one_hot = convolution.shift_kernel(8, 3)
+    torch.testing.assert_close(model[0].convolution.kernel.data, one_hot)
+    torch.testing.assert_close(model[2].convolution.kernel, one_hot)
+    assert model[1].convolution.kernel.abs().max() < 1
+    assert model[1].convolution.kernel.std() > 0.01
+    assert model[0].mix.alpha == model[0].mix.beta == 0.5
+    torch.testing.assert_close(before, one_hot)

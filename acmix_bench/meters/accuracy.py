@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from acmix_bench import data
 from acmix_bench.meters.subject import Diverged, Subject
-from acmix_bench.ops.acmix import ACmix
+from acmix_bench.ops.mix import Mix
 
 Report = Callable[[int, float, float], None]
 
@@ -78,9 +78,8 @@ def evaluate(model: nn.Module, splits: data.Splits, subject: Subject) -> float:
 
 
 def mixing_weights(model: nn.Module) -> list[list[float]]:
-    """Each ACmix layer's factors of attention and convolution, in the order of the layers."""
-    layers = [module for module in model.modules() if isinstance(module, ACmix)]
-    return [[float(torch.as_tensor(weight).detach()) for weight in layer.mixing_weights()] for layer in layers]
+    """The factors of attention and of convolution in each layer that mixes, in the order of the layers."""
+    return [[weight.item() for weight in module.weights()] for module in model.modules() if isinstance(module, Mix)]
 
 
 def _warm_cosine(steps: int) -> Callable[[int], float]:

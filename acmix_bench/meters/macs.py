@@ -62,7 +62,7 @@ def count_layers(model: nn.Module, image: Tensor) -> tuple[list[dict[str, Any]],
 
     def visit(name: str, module: nn.Module) -> None:
         if hasattr(module, "macs"):
-            module.register_forward_hook(lambda m, args, _: add(name, m, m.macs(*args[0].shape[-2:])))
+            module.register_forward_hook(lambda m, args, _: add(name, m, m.macs(*args)))
         elif isinstance(module, (nn.Conv2d, nn.Linear)):
             module.register_forward_hook(lambda m, _, out: add(name, m, {"rest": _linear_macs(m, out)}))
         elif any(True for _ in module.children()):

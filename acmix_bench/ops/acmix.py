@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acmix_bench.errors import ShapeError
-from acmix_bench.ops import attention, convolution, cost, reference
-
-Paths = Literal["both", "attention", "conv"]
-Mix = Literal["fixed", "alpha", "alpha-beta"]
-Shift = Literal["tensor", "group"]
-Kernel = Literal["fixed", "learned"]
-Init = Literal["shift", "random"]
-Implementation = Literal["production", "reference"]
+from acmix_bench.ops import attention, cost, reference
+from acmix_bench.ops.convolution import ConvolutionPath, Implementation, Init, Kernel, Shift, grouped_maps
+from acmix_bench.ops.mix import Kind, Mix, Paths
 
 
 class ACmix(nn.Module):
@@ -59,7 +53,7 @@ class ACmix(nn.Module):
         kernel_size: int = 3,
         stride: int = 1,
         paths: Paths = "both",
-        mix: Mix = "alpha-beta",
+        mix: Kind = "alpha-beta",
         shift: Shift = "group",
         kernel: Kernel = "learned",
         init: Init = "shift",
@@ -73,81 +67,43 @@ class ACmix(nn.Module):
                 raise ShapeError(f"the {name} is {edge}, but must be odd: it is centred on a pixel")
         self.channels, self.heads, self.stride = channels, heads, stride
         self.window, self.kernel_size = window, kernel_size
-        self.paths, self.mix, self.shift, self.kernel_kind, self.init = paths, mix, shift, kernel, init
-        self.implementation = implementation
+        self.paths, self.shift, self.implementation = paths, shift, implementation
 
         self.qkv = nn.Conv2d(in_channels, 3 * channels, 1)
         if paths != "conv":
             self.position = nn.Linear(2, channels // heads)
         if paths != "attention":
-            self.fully_connected = nn.Linear(3 * heads, kernel_size**2, bias=False)
-        if paths != "attention" and shift == "group":
-            weights = torch.empty(channels, kernel_size**2, kernel_size, kernel_size)
-            if kernel == "learned":
-                self.kernel = nn.Parameter(weights)
-            else:
-                self.register_buffer("kernel", weights)
-        if paths == "both" and mix != "fixed":
-            self.alpha = nn.Parameter(torch.empty(()))
-        if paths == "both" and mix == "alpha-beta":
-            self.beta = nn.Parameter(torch.empty(()))
-        self.reset_mixing()
-
-    def reset_mixing(self) -> None:
-        """Set alpha, beta and the grouped kernel to their chosen start.
-
-        A backbone calls `restore_initialisation` last, so that no model-wide initialisation overwrites them.
-        """
-        for scalar in ("alpha", "beta"):
-            if hasattr(self, scalar):
-                nn.init.constant_(getattr(self, scalar), 0.5)
-        if hasattr(self, "kernel"):
-            with torch.no_grad():
-                if self.init == "shift":
-                    head_dim = self.channels // self.heads
-                    self.kernel.copy_(convolution.shift_kernel(self.heads, head_dim, self.kernel_size))
-                else:
-                    nn.init.kaiming_uniform_(self.kernel, a=5**0.5)
+            self.convolution = ConvolutionPath(
+                channels // heads,
+                3 * heads,
+                heads,
+                kernel_size=kernel_size,
+                stride=stride,
+                shift=shift,
+                kernel=kernel,
+                init=init,
+                implementation=implementation,
+            )
+        if paths == "both":
+            self.mix = Mix(mix)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.implementation == "production":
             x = x.contiguous(memory_format=torch.channels_last)
-        qkv = self.qkv(x)
-        qkv_BHWc = qkv.permute(0, 2, 3, 1)
+        qkv_BHWc = self.qkv(x).permute(0, 2, 3, 1)
         if self.paths == "attention":
             return self._attend(qkv_BHWc)
+        convolved = self.convolution(grouped_maps(qkv_BHWc, self.heads))
         if self.paths == "conv":
-            return self._convolve(qkv_BHWc)
-        attended, convolved = self._attend(qkv_BHWc), self._convolve(qkv_BHWc)
-        if self.mix == "fixed":
-            return attended + convolved
-        alpha, beta = self.mixing_weights()
-        return alpha * attended + beta * convolved
+            return convolved
+        return self.mix(self._attend(qkv_BHWc), convolved)
 
-    def mixing_weights(self) -> tuple[Tensor | float, Tensor | float]:
-        """The factors of the attention and of the convolution path."""
-        if self.paths != "both" or self.mix == "fixed":
-            return float(self.paths != "conv"), float(self.paths != "attention")
-        return self.alpha, self.beta if self.mix == "alpha-beta" else 1 - self.alpha
-
-    def _attend(self, qkv: Tensor) -> Tensor:
+    def _attend(self, qkv_BHWc: Tensor) -> Tensor:
         attend = reference.local_attention if self.implementation == "reference" else attention.local_attention
-        q, k, v = qkv.chunk(3, dim=-1)
-        position = self._positions(*qkv.shape[1:3]).to(qkv.dtype)
+        q, k, v = qkv_BHWc.chunk(3, dim=-1)
+        position = self._positions(*qkv_BHWc.shape[1:3]).to(qkv_BHWc.dtype)
         out = attend(q, k, v, position, heads=self.heads, window=self.window, stride=self.stride)
         return out.permute(0, 3, 1, 2)
-
-    def _convolve(self, qkv: Tensor) -> Tensor:
-        convolve = reference.convolution_path if self.implementation == "reference" else convolution.convolution_path
-        weight, kernel = self.fully_connected.weight, getattr(self, "kernel", None)
-        return convolve(
-            qkv,
-            weight.to(qkv.dtype),
-            None if kernel is None else kernel.to(qkv.dtype),
-            heads=self.heads,
-            kernel_size=self.kernel_size,
-            stride=self.stride,
-        )
 
     def _positions(self, height: int, width: int) -> Tensor:
         """(H, W, d): the projected coordinates, in float32 at least whatever the model's dtype."""
@@ -161,13 +117,12 @@ class ACmix(nn.Module):
         with nullcontext() if on_meta else torch.autocast(weight.device.type, enabled=False):
             return F.linear(grid, weight.to(exact), bias.to(exact))
 
-    def macs(self, height: int, width: int) -> dict[str, int]:
+    def macs(self, x: Tensor) -> dict[str, int]:
         """Multiply-adds of one image by stage, from the closed form (`acmix_bench.ops.cost`)."""
         return cost.operator_macs(
             self.qkv.in_channels,
             self.channels,
-            height,
-            width,
+            *x.shape[-2:],
             heads=self.heads,
             window=self.window,
             kernel_size=self.kernel_size,
@@ -177,15 +132,14 @@ class ACmix(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        return (
-            f"{self.qkv.in_channels}, {self.channels}, heads={self.heads}, window={self.window}, "
-            f"kernel_size={self.kernel_size}, stride={self.stride}, paths={self.paths}, mix={self.mix}, "
-            f"shift={self.shift}, kernel={self.kernel_kind}, init={self.init}"
-        )
+        return f"heads={self.heads}, window={self.window}, stride={self.stride}, paths={self.paths}"
 
 
 def restore_initialisation(model: nn.Module) -> None:
-    """Give every ACmix in the model its chosen start back, after the backbone has initialised everything."""
+    """Give every mix and grouped kernel in the model its chosen start back.
+
+    A backbone's builder is followed by this, so that no model-wide initialisation overwrites them.
+    """
     for module in model.modules():
-        if isinstance(module, ACmix):
-            module.reset_mixing()
+        if isinstance(module, (ConvolutionPath, Mix)):
+            module.reset()

@@ -1,19 +1,104 @@
 """The convolution path: a light fully connected layer, then k^2 shifts and their sum.
 
-Both steps are linear with nothing between them, so they can run as one grouped convolution with 3N maps in and
-N out per group. That is used where it needs no more multiply-adds than the two apart.
+Both steps are linear with nothing between them, so they can run as one grouped convolution with i maps in and N out
+per group. That is used where it needs no more multiply-adds than the two apart.
 
-Shape letters: B batch, C channels, N heads, d = C / N, k kernel, H W map, h w output grid, i = 3N, m = k^2.
+Shape letters: B batch, C channels, d groups, N = C / d outputs a group, i input maps a group (3N where q, k and v have
+C channels each), k kernel, m = k^2, H W map, h w output grid.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from acmix_bench.ops import reference
+
+Shift = Literal["tensor", "group"]
+Kernel = Literal["fixed", "learned"]
+Init = Literal["shift", "random"]
+Implementation = Literal["production", "reference"]
 
 
-def shift_kernel(heads: int, head_dim: int, kernel_size: int) -> Tensor:
+class ConvolutionPath(nn.Module):
+    """The path as a layer. Source: ACmix, sections 3.2 and 4; the author has confirmed i x k^2 for the layer's size.
+
+    Args:
+        groups: d.
+        maps: i, the values of one group and pixel that the fully connected layer mixes.
+        outputs: N, channels that each group gives.
+        bias: whether the fully connected layer has one. The grouped convolution has none, by decision.
+        shift, kernel, init: as in `acmix_bench.ops.acmix.ACmix`.
+
+    Shape:
+        (B, H, W, d, i) to (B, C, h, w), channels e-major (e * N + n), channels-last in memory in production.
+    """
+
+    def __init__(
+        self,
+        groups: int,
+        maps: int,
+        outputs: int,
+        *,
+        kernel_size: int = 3,
+        stride: int = 1,
+        bias: bool = False,
+        shift: Shift = "group",
+        kernel: Kernel = "learned",
+        init: Init = "shift",
+        implementation: Implementation = "production",
+    ) -> None:
+        super().__init__()
+        self.groups, self.maps, self.outputs = groups, maps, outputs
+        self.kernel_size, self.stride = kernel_size, stride
+        self.shift, self.init, self.implementation = shift, init, implementation
+        self.fully_connected = nn.Linear(maps, kernel_size**2, bias=bias)
+        if shift == "group":
+            weights = torch.empty(groups * outputs, kernel_size**2, kernel_size, kernel_size)
+            if kernel == "learned":
+                self.kernel = nn.Parameter(weights)
+            else:
+                self.register_buffer("kernel", weights)
+        self.reset()
+
+    def reset(self) -> None:
+        """Set the grouped kernel to its chosen start."""
+        if self.shift == "tensor":
+            return
+        with torch.no_grad():
+            if self.init == "shift":
+                self.kernel.copy_(shift_kernel(self.groups * self.outputs, self.kernel_size))
+            else:
+                nn.init.kaiming_uniform_(self.kernel, a=5**0.5)
+
+    def forward(self, maps_BHWdi: Tensor) -> Tensor:
+        run = reference.convolution_path if self.implementation == "reference" else convolution_path
+        dtype, bias = maps_BHWdi.dtype, self.fully_connected.bias
+        return run(
+            maps_BHWdi,
+            self.fully_connected.weight.to(dtype),
+            None if bias is None else bias.to(dtype),
+            self.kernel.to(dtype) if self.shift == "group" else None,
+            outputs=self.outputs,
+            kernel_size=self.kernel_size,
+            stride=self.stride,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"groups={self.groups}, outputs={self.outputs}, stride={self.stride}, shift={self.shift}, init={self.init}"
+        )
+
+
+def grouped_maps(qkv: Tensor, heads: int) -> Tensor:
+    """(B, H, W, 3C), q, k and v side by side, each head-major (n * d + e), to (B, H, W, d, 3N), a view."""
+    return qkv.unflatten(-1, (3 * heads, -1)).transpose(-1, -2)
+
+
+def shift_kernel(channels: int, kernel_size: int) -> Tensor:
     """The grouped convolution's weights that move map m of every group by tap (m // k, m % k).
 
     Returns:
@@ -21,47 +106,56 @@ def shift_kernel(heads: int, head_dim: int, kernel_size: int) -> Tensor:
     """
     taps = kernel_size**2
     one_hot = torch.eye(taps).reshape(taps, kernel_size, kernel_size)
-    return one_hot.repeat(heads * head_dim, 1, 1, 1)
+    return one_hot.repeat(channels, 1, 1, 1)
 
 
 def convolution_path(
-    qkv: Tensor, weight: Tensor, kernel: Tensor | None, *, heads: int, kernel_size: int, stride: int
+    maps_BHWdi: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    kernel: Tensor | None,
+    *,
+    outputs: int,
+    kernel_size: int,
+    stride: int,
 ) -> Tensor:
-    """Run the convolution path. Source: ACmix, sections 3.2 and 4; the layer is 3N x k^2, as its author confirmed.
+    """Run the path, folded into one convolution where that is cheaper.
 
     Args:
-        qkv: (B, H, W, 3C), q, k and v side by side, each head-major (n * d + e).
-        weight: (k^2, 3N), the fully connected layer.
+        weight: (k^2, i), the fully connected layer; `bias` is its (k^2,) or None.
         kernel: (C, k^2, k, k), the grouped convolution's weights, or None to shift tensors instead.
 
     Returns:
         (B, C, h, w), channels e-major (e * N + n).
     """
-    maps_BHWdi = qkv.unflatten(-1, (3 * heads, -1)).transpose(-1, -2)
     if kernel is None:
-        return shift_and_sum(F.linear(maps_BHWdi, weight), heads=heads, kernel_size=kernel_size, stride=stride)
-    if folding_pays(heads, kernel_size):
+        maps = F.linear(maps_BHWdi, weight, bias)
+        return shift_and_sum(maps, outputs=outputs, kernel_size=kernel_size, stride=stride)
+    if bias is None and folding_pays(weight.shape[1], outputs, kernel_size):
         return _grouped(maps_BHWdi, fold(weight, kernel), stride=stride)
-    return _grouped(F.linear(maps_BHWdi, weight), kernel, stride=stride)
+    return _grouped(F.linear(maps_BHWdi, weight, bias), kernel, stride=stride)
 
 
-def folding_pays(heads: int, kernel_size: int) -> bool:
-    """Whether one folded convolution (3N k^2 C multiply-adds a pixel) needs no more than the two (3 k^2 C + k^4 C)."""
-    return 3 * heads <= 3 + kernel_size**2
+def folding_pays(maps: int, outputs: int, kernel_size: int) -> bool:
+    """Whether one folded convolution (i k^2 N multiply-adds a group) needs no more than the two (i k^2 + k^4 N).
+
+    A layer with a bias is never folded: at the edge the zero padding would have to leave its bias out.
+    """
+    return maps * outputs <= maps + kernel_size**2 * outputs
 
 
 def fold(weight: Tensor, kernel: Tensor) -> Tensor:
-    """Fold the fully connected layer (k^2, 3N) into the grouped kernel (C, k^2, k, k): (C, 3N, k, k)."""
+    """Fold the fully connected layer (k^2, i) into the grouped kernel (C, k^2, k, k): (C, i, k, k)."""
     return torch.einsum("omyx,mi->oiyx", kernel, weight)
 
 
-def shift_and_sum(maps_BHWdm: Tensor, *, heads: int, kernel_size: int, stride: int) -> Tensor:
-    """Move map m of every group by its tap and add them: (B, C, h, w), the same sum for every head of a group."""
+def shift_and_sum(maps_BHWdm: Tensor, *, outputs: int, kernel_size: int, stride: int) -> Tensor:
+    """Move map m of every group by its tap and add them: (B, C, h, w), the same sum for every output of a group."""
     height, width = maps_BHWdm.shape[1:3]
     padded = F.pad(maps_BHWdm, [0, 0, 0, 0] + [kernel_size // 2] * 4)
     taps = [divmod(m, kernel_size) for m in range(kernel_size**2)]
     moved = [padded[:, dy : dy + height : stride, dx : dx + width : stride, :, m] for m, (dy, dx) in enumerate(taps)]
-    total_BhwdN = sum(moved[1:], moved[0])[..., None].expand(*moved[0].shape, heads)
+    total_BhwdN = sum(moved[1:], moved[0])[..., None].expand(*moved[0].shape, outputs)
     return total_BhwdN.flatten(-2).permute(0, 3, 1, 2)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from acmix_bench.ops.cost import STAGES
 
@@ -17,8 +17,8 @@ class Convolution(nn.Conv2d):
     def __init__(self, in_channels: int, channels: int, *, stride: int = 1, kernel_size: int = 3) -> None:
         super().__init__(in_channels, channels, kernel_size, stride, kernel_size // 2, bias=False)
 
-    def macs(self, height: int, width: int) -> dict[str, int]:
+    def macs(self, x: Tensor) -> dict[str, int]:
         """Multiply-adds of one image: all of them are stage I (ACmix, table 1)."""
-        stride = self.stride[0]
+        stride, (height, width) = self.stride[0], x.shape[-2:]
         outputs = -(-height // stride) * -(-width // stride)
         return dict.fromkeys(STAGES, 0) | {"stage_1": self.weight.numel() * outputs}

@@ -40,24 +40,30 @@ def local_attention(
 
 
 def convolution_path(
-    qkv: Tensor, weight: Tensor, kernel: Tensor | None, *, heads: int, kernel_size: int, stride: int
+    maps_BHWdi: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    kernel: Tensor | None,
+    *,
+    outputs: int,
+    kernel_size: int,
+    stride: int,
 ) -> Tensor:
     """The fully connected layer, then the grouped convolution, or without a kernel the k^2 shifts and their sum.
 
     Args and result as `acmix_bench.ops.convolution.convolution_path`.
     """
-    batch, height, width, channels3 = qkv.shape
-    head_dim = channels3 // 3 // heads
-    values = qkv.permute(0, 3, 1, 2).reshape(batch, 3 * heads, head_dim, height, width)
-    f_Bkdhw = F.conv2d(values.flatten(2, 3), weight[:, :, None, None]).reshape(batch, -1, head_dim, height, width)
+    batch, height, width, groups, inputs = maps_BHWdi.shape
+    values = maps_BHWdi.permute(0, 4, 3, 1, 2).reshape(batch, inputs, groups * height, width)
+    f_Bmdhw = F.conv2d(values, weight[:, :, None, None], bias).reshape(batch, -1, groups, height, width)
     if kernel is not None:
-        f = f_Bkdhw.transpose(1, 2).flatten(1, 2)
-        return F.conv2d(f, kernel, stride=stride, padding=kernel_size // 2, groups=head_dim)
-    total = f_Bkdhw.new_zeros(f_Bkdhw[:, 0].shape)
+        f = f_Bmdhw.transpose(1, 2).flatten(1, 2)
+        return F.conv2d(f, kernel, stride=stride, padding=kernel_size // 2, groups=groups)
+    total = f_Bmdhw.new_zeros(f_Bmdhw[:, 0].shape)
     for tap in range(kernel_size**2):
         dy, dx = tap // kernel_size - kernel_size // 2, tap % kernel_size - kernel_size // 2
-        total = total + _moved(f_Bkdhw[:, tap], dy, dx)
-    return total[..., ::stride, ::stride].repeat_interleave(heads, dim=1)
+        total = total + _moved(f_Bmdhw[:, tap], dy, dx)
+    return total[..., ::stride, ::stride].repeat_interleave(outputs, dim=1)
 
 
 def convolution_by_taps(x: Tensor, weight: Tensor) -> Tensor:
