@@ -24,7 +24,7 @@ from acmix_bench.meters import METERS
 
 PACKAGE = resources.files("acmix_bench")
 FILES = {"variant": ("variants", ".yaml"), "experiment": ("experiments", ".yaml"), "published": ("published", ".csv")}
-OPERATORS = ("acmix", "conv")
+OPERATORS = ("acmix", "conv", "plain")
 # The code whose behaviour a measurement depends on: part of every cell's key.
 MEASURED_CODE = ("ops", "backbones", "data", "meters")
 
@@ -50,6 +50,7 @@ class Variant(Value):
     shift: Literal["tensor", "group"] = "group"
     kernel: Literal["fixed", "learned"] = "learned"
     init: Literal["shift", "random"] = "shift"
+    attention: Literal["native", "local", "window", "patchwise", "global"] = "native"
     heads: int = Field(4, ge=1)
     window: int = Field(7, ge=1)
     kernel_size: int = Field(3, ge=1)
@@ -73,6 +74,8 @@ class Variant(Value):
         """The axes that have an effect here: what the variant is, whatever it is called."""
         if self.operator == "conv":
             return {"operator": "conv", "kernel_size": self.kernel_size}
+        if self.operator == "plain":
+            return {"operator": "plain"}
         if self.operator != "acmix":
             return {"operator": self.operator, "options": self.options}
         inert: set[str] = {"options"}
@@ -94,15 +97,16 @@ class Variant(Value):
 
 
 AXES: dict[str, str] = {
-    "operator": "acmix, conv (a plain k x k convolution), or your own as package.module:Class",
+    "operator": "acmix, conv (a k x k convolution), plain (what the backbone has), or your own as package.module:Class",
     "options": "keyword arguments of an operator of your own",
     "paths": "which stage II paths exist",
     "mix": "how the two paths are added: (1, 1), (alpha, 1 - alpha), (alpha, beta)",
     "shift": "how the taps are moved: slicing and adding, or a grouped convolution",
     "kernel": "whether the grouped convolution's weights train",
     "init": "how they start: as the shift, or at random",
-    "heads": "attention heads, N",
-    "window": "edge of the attention window, odd",
+    "attention": "the attention's formulation; native is the backbone's own",
+    "heads": "attention heads, N, of local attention",
+    "window": "edge of the window of local attention, odd",
     "kernel_size": "edge of the convolution, odd",
     "implementation": "the fast operator, or its literal reference",
 }

@@ -1,7 +1,7 @@
 """Backbones that take any variant's operator, in one dict.
 
-To add one, write a builder `(operator, *, in_channels, num_classes) -> nn.Module`, where
-`operator(in_channels, channels, stride)` makes the layer under test, and enter it here.
+To add one, write a builder `(operator, *, in_channels, num_classes, image_size) -> nn.Module`, where `operator` makes
+the layer under test (`operator_of` says from what), and enter it here.
 """
 
 from __future__ import annotations
@@ -19,16 +19,23 @@ from acmix_bench.spec import Case, Row, Variant, load_variant
 if TYPE_CHECKING:
     from torch import nn
 
-    Operator = Callable[[int, int, int], nn.Module]
+    Operator = Callable[..., nn.Module]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """Where a builder is, and the image size it is made for."""
+    """Where a builder is, the attention that its operator has, and the image size it is made for."""
 
     summary: str
     builder: str
     image_size: int
+    attention: str = "local"
+
+
+def _paper(summary: str, function: str, attention: str) -> Backbone:
+    """A backbone of the paper's ImageNet table."""
+    builder = f"acmix_bench.backbones.{function}"
+    return Backbone(summary=summary, builder=builder, image_size=224, attention=attention)
 
 
 BACKBONES: dict[str, Backbone] = {
@@ -42,6 +49,27 @@ BACKBONES: dict[str, Backbone] = {
         builder="acmix_bench.backbones.single:single",
         image_size=28,
     ),
+    "resnet26": _paper("ResNet-26, layers 1, 2, 4, 1", "resnet:resnet26", "local"),
+    "resnet38": _paper("ResNet-38, layers 2, 3, 5, 2", "resnet:resnet38", "local"),
+    "resnet50": _paper("ResNet-50, layers 3, 4, 6, 3", "resnet:resnet50", "local"),
+    "san10": _paper("SAN-10, patchwise", "san:san10", "patchwise"),
+    "san15": _paper("SAN-15, patchwise", "san:san15", "patchwise"),
+    "san19": _paper("SAN-19, patchwise", "san:san19", "patchwise"),
+    "san10-pairwise": _paper("SAN-10, pairwise", "san:san10_pairwise", "patchwise"),
+    "san15-pairwise": _paper("SAN-15, pairwise", "san:san15_pairwise", "patchwise"),
+    "san19-pairwise": _paper("SAN-19, pairwise", "san:san19_pairwise", "patchwise"),
+    "pvt-t": _paper("PVT v1 Tiny", "pvt:pvt_t", "global"),
+    "pvt-s": _paper("PVT v1 Small", "pvt:pvt_s", "global"),
+    "pvt-m": _paper("PVT v1 Medium", "pvt:pvt_m", "global"),
+    "pvt-l": _paper("PVT v1 Large", "pvt:pvt_l", "global"),
+    "swin-t": _paper("Swin Tiny, timm's", "swin:swin_t", "window"),
+    "swin-s": _paper("Swin Small, timm's", "swin:swin_s", "window"),
+}
+OPERATORS = {
+    "local": "acmix_bench.ops.acmix:ACmix",
+    "window": "acmix_bench.ops.window:WindowACmix",
+    "patchwise": "acmix_bench.ops.patchwise:PatchwiseACmix",
+    "global": "acmix_bench.ops.global_attention:GlobalACmix",
 }
 
 
@@ -57,7 +85,7 @@ def find(name: str) -> Backbone:
 
 
 def find_model(name: str) -> Row:
-    """Read a model's name, BACKBONE[-VARIANT][@SIZE]; without a variant it has the plain convolution.
+    """Read a model's name, BACKBONE[-VARIANT][@SIZE]; without a variant it is the backbone as it was published.
 
     Raises:
         UserError: naming the known backbones, or the known variants.
@@ -70,7 +98,7 @@ def find_model(name: str) -> Row:
         backbone, variant = "-".join(words[:end]), "-".join(words[end:])
         if _key(backbone) in BACKBONES:
             case = Case(backbone=backbone, image_size=int(size) if at else find(backbone).image_size)
-            return Row(label=name, variant=load_variant(variant or "conv3x3"), case=case)
+            return Row(label=name, variant=load_variant(variant or "plain"), case=case)
     raise unknown("backbone", model, BACKBONES)
 
 
@@ -79,35 +107,63 @@ def is_single_operator(name: str) -> bool:
     return name.startswith("operator-")
 
 
-def build(name: str, variant: Variant, *, in_channels: int, num_classes: int) -> nn.Module:
+def build(name: str, variant: Variant, *, in_channels: int, num_classes: int, image_size: int) -> nn.Module:
     """Build a backbone around a variant's operator; the variant's own initialisation has the last word.
 
-    A single operator takes its channels from its name, and neither `in_channels` nor `num_classes`.
+    A single operator takes its channels from its name, and none of the other sizes.
+
+    Raises:
+        UserError: for a variant that does not fit the backbone.
     """
     from acmix_bench.ops.acmix import restore_initialisation
 
     builder = resolve_name(find(name).builder)
-    operator = operator_of(variant)
+    operator = operator_of(variant, name)
     if is_single_operator(name):
         model = builder(operator, channels=int(name.removeprefix("operator-")))
     else:
-        model = builder(operator, in_channels=in_channels, num_classes=num_classes)
+        model = builder(operator, in_channels=in_channels, num_classes=num_classes, image_size=image_size)
     restore_initialisation(model)
     return model
 
 
-def operator_of(variant: Variant) -> Operator:
-    """The constructor `(in_channels, channels, stride) -> nn.Module` of a variant's operator."""
-    from acmix_bench.ops.acmix import ACmix
+def operator_of(variant: Variant, name: str) -> Operator | None:
+    """The constructor of a variant's operator on a backbone; None where the backbone keeps what it has.
+
+    Its arguments are the backbone's: `(in_channels, channels, stride)` for local attention, `(channels, heads,
+    window_size)` for window, `(channels, heads, reduction)` for global, `(channels, window)` for patchwise attention.
+
+    Raises:
+        UserError: for a variant that does not fit the backbone.
+    """
+    attention = find(name).attention
+    if variant.attention not in ("native", attention):
+        raise UserError(f"{name} has {attention} attention; attention={variant.attention} does not fit it")
+    if attention == "local":
+        return _local_operator(variant)
+    if variant.operator not in ("acmix", "plain"):
+        raise UserError(f"{name} has {attention} attention; operator={variant.operator} does not fit it")
+    for axis, default in (("heads", 4), ("window", 7)):
+        if getattr(variant, axis) != default:
+            raise UserError(f"{name} sets its own {axis}; {axis}={getattr(variant, axis)} does not fit it")
+    if variant.operator == "plain":
+        return None if attention == "window" else partial(resolve_name(OPERATORS[attention]), paths="attention")
+    axes = ("kernel_size", "paths", "mix", "shift", "kernel", "init", "implementation")
+    return partial(resolve_name(OPERATORS[attention]), **{axis: getattr(variant, axis) for axis in axes})
+
+
+def _local_operator(variant: Variant) -> Operator:
     from acmix_bench.ops.plain import Convolution
 
     axes = variant.content()
     kind = axes.pop("operator")
     if kind == "acmix":
-        return lambda in_channels, channels, stride: ACmix(in_channels, channels, stride=stride, **axes)
-    if kind == "conv":
-        return lambda in_channels, channels, stride: Convolution(in_channels, channels, stride=stride, **axes)
-    make = partial(_import_class(kind), **variant.options)
+        del axes["attention"]
+        make = partial(resolve_name(OPERATORS["local"]), **axes)
+    elif kind in ("conv", "plain"):
+        make = partial(Convolution, **axes)
+    else:
+        make = partial(_import_class(kind), **variant.options)
     return lambda in_channels, channels, stride: make(in_channels, channels, stride=stride)
 
 

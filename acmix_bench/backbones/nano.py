@@ -35,7 +35,7 @@ class Block(nn.Module):
         return self.relu(out + self.shortcut(x))
 
 
-def nano(operator: Operator, *, in_channels: int, num_classes: int) -> nn.Module:
+def nano(operator: Operator, *, in_channels: int, num_classes: int, image_size: int) -> nn.Module:
     """Three stages of one, two and two blocks, 32, 64 and 128 channels at stride 1, 2 and 4.
 
     Shape:

@@ -24,10 +24,14 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.jit")
     from fvcore.nn import FlopCountAnalysis
 
-# Modules that cost nothing by the field's convention: no multiply-adds of a matrix product or a convolution.
-FREE = (nn.modules.batchnorm._BatchNorm, nn.ReLU, nn.Identity, nn.Flatten, nn.AdaptiveAvgPool2d, nn.MaxPool2d)
+# Modules that cost nothing by the field's convention, by library and class: none multiplies by weights and adds.
+FREE = {
+    *(f"torch.{name}" for name in ("BatchNorm2d", "LayerNorm", "ReLU", "GELU", "Softmax", "Identity", "Dropout")),
+    *(f"torch.{name}" for name in ("Flatten", "MaxPool2d", "AdaptiveAvgPool2d")),
+    *(f"timm.{name}" for name in ("DropPath", "FastAdaptiveAvgPool")),
+}
 # Containers whose own forward holds no product that is not a layer; one of a user's own may.
-WRITTEN_OUT = ("torch", "acmix_bench")
+WRITTEN_OUT = ("torch", "torchvision", "timm", "acmix_bench")
 # fvcore also counts normalisation and pooling, which the papers do not.
 MULTIPLY_ADDS = ("conv", "linear", "addmm", "mm", "bmm", "baddbmm", "matmul", "einsum")
 # Operations that do arithmetic on activations, and that FlopCounterMode has no formula for.
@@ -65,12 +69,14 @@ def count_layers(model: nn.Module, image: Tensor) -> tuple[list[dict[str, Any]],
             module.register_forward_hook(lambda m, args, _: add(name, m, m.macs(*args)))
         elif isinstance(module, (nn.Conv2d, nn.Linear)):
             module.register_forward_hook(lambda m, _, out: add(name, m, {"rest": _linear_macs(m, out)}))
+        elif _qualified(module) == "timm.WindowAttention":
+            module.register_forward_hook(lambda m, args, _: add(name, m, _window_attention_macs(args[0])))
         elif any(True for _ in module.children()):
-            if type(module).__module__.split(".")[0] not in WRITTEN_OUT:
+            if _library(module) not in WRITTEN_OUT:
                 module.register_forward_hook(lambda m, *_: unknown.update([f"{type(m).__name__} beside its layers"]))
             for child_name, child in module.named_children():
                 visit(f"{name}.{child_name}" if name else child_name, child)
-        elif not isinstance(module, FREE):
+        elif _qualified(module) not in FREE:
             module.register_forward_hook(lambda m, *_: unknown.update([type(m).__name__]))
 
     def add(name: str, module: nn.Module, macs: dict[str, int]) -> None:
@@ -88,6 +94,25 @@ def _linear_macs(module: nn.Conv2d | nn.Linear, out: Tensor) -> int:
     """Every weight is used once for each output position of one image."""
     positions = out[0].numel() // out.shape[1] if isinstance(module, nn.Conv2d) else out[0].numel() // out.shape[-1]
     return module.weight.numel() * positions
+
+
+def _window_attention_macs(x: Tensor) -> dict[str, int]:
+    """timm's window attention on the windows (V, L, C) of one image: projections, products, output projection."""
+    windows, pixels, channels = x.shape
+    tokens = windows * pixels
+    return {
+        "stage_1": 3 * tokens * channels**2,
+        "attention": 2 * tokens * pixels * channels,
+        "rest": tokens * channels**2,
+    }
+
+
+def _library(module: nn.Module) -> str:
+    return type(module).__module__.partition(".")[0]
+
+
+def _qualified(module: nn.Module) -> str:
+    return f"{_library(module)}.{type(module).__name__}"
 
 
 def count_with_fvcore(model: nn.Module, image: Tensor) -> dict[str, Any]:

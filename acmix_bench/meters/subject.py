@@ -60,7 +60,11 @@ class Subject:
         shape = data.find(self.protocol["data"])
         with torch.device("meta" if device == "meta" else "cpu"):
             model = backbones.build(
-                self.case.backbone, self.variant, in_channels=shape.channels, num_classes=shape.classes
+                self.case.backbone,
+                self.variant,
+                in_channels=shape.channels,
+                num_classes=shape.classes,
+                image_size=self.case.image_size,
             )
         weights = torch.float64 if self.dtype == torch.float64 else torch.float32
         return model.to(device or self.device, weights)

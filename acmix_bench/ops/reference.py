@@ -66,6 +66,33 @@ def convolution_path(
     return total[..., ::stride, ::stride].repeat_interleave(outputs, dim=1)
 
 
+def window_attention(
+    qkv: Tensor, bias: Tensor, mask: Tensor | None, *, heads: int, window_size: tuple[int, int]
+) -> Tensor:
+    """Window by window: q . k / sqrt(d) plus the bias, plus the window's mask, softmax, weighted sum of v.
+
+    Args and result as `acmix_bench.ops.window.window_attention`.
+    """
+    batch, height, width, channels3 = qkv.shape
+    (rows, columns), head_dim = window_size, channels3 // 3 // heads
+    out = qkv.new_empty(batch, height, width, channels3 // 3)
+    corners = [(y, x) for y in range(0, height, rows) for x in range(0, width, columns)]
+    for number, (y, x) in enumerate(corners):
+        window = qkv[:, y : y + rows, x : x + columns].reshape(batch, rows * columns, 3, heads, head_dim)
+        q, k, v = window.permute(2, 0, 3, 1, 4)
+        scores = (q @ k.transpose(-1, -2)) / head_dim**0.5 + bias
+        if mask is not None:
+            scores = scores + mask[number]
+        attended = (scores.softmax(-1) @ v).transpose(1, 2)
+        out[:, y : y + rows, x : x + columns] = attended.reshape(batch, rows, columns, -1)
+    return out
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v over (B, N, tokens, d)."""
+    return (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1) @ v
+
+
 def convolution_by_taps(x: Tensor, weight: Tensor) -> Tensor:
     """The paper's first identity (section 3.1): a k x k convolution is k^2 1x1 convolutions, shifted and added.
 

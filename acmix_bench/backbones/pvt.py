@@ -1,0 +1,103 @@
+"""The Pyramid Vision Transformer, version 1 (Wang et al., ICCV 2021), which timm does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+WIDTHS = (64, 128, 320, 512)
+HEADS = (1, 2, 5, 8)
+MLP_RATIOS = (8, 8, 4, 4)
+REDUCTIONS = (8, 4, 2, 1)
+PATCHES = (4, 2, 2, 2)
+
+Attention = Callable[[int, int, int], nn.Module]
+
+
+class Block(nn.Module):
+    """Attention, then an MLP, each normalised first and added: (B, L, C), H, W to (B, L, C)."""
+
+    def __init__(self, attention: nn.Module, channels: int, mlp_ratio: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels, eps=1e-6)
+        self.attn = attention
+        self.norm2 = nn.LayerNorm(channels, eps=1e-6)
+        hidden = mlp_ratio * channels
+        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels))
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        x = x + self.attn(self.norm1(x), height, width)
+        return x + self.mlp(self.norm2(x))
+
+
+class Stage(nn.Module):
+    """Patches, positions, blocks: (B, C_in, H, W) to (B, C, H / p, W / p) and the class token (B, C) or None."""
+
+    def __init__(
+        self, attention: Attention, stage: int, depth: int, in_channels: int, size: int, *, class_token: bool
+    ) -> None:
+        super().__init__()
+        width = WIDTHS[stage]
+        self.patches = nn.Conv2d(in_channels, width, PATCHES[stage], PATCHES[stage])
+        self.norm = nn.LayerNorm(width)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if class_token else None
+        self.pos_embed = nn.Parameter(torch.zeros(1, size**2 + class_token, width))
+        self.blocks = nn.ModuleList(
+            Block(attention(width, HEADS[stage], REDUCTIONS[stage]), width, MLP_RATIOS[stage]) for _ in range(depth)
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        x = self.patches(x)
+        height, width = x.shape[-2:]
+        tokens = self.norm(x.flatten(2).transpose(1, 2))
+        if self.cls_token is not None:
+            tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+        tokens = tokens + self.pos_embed
+        for block in self.blocks:
+            tokens = block(tokens, height, width)
+        pixels = tokens[:, -height * width :].transpose(1, 2).unflatten(2, (height, width))
+        return pixels, None if self.cls_token is None else tokens[:, 0]
+
+
+class PVT(nn.Module):
+    """Four stages at stride 4, 8, 16 and 32; the class token of the last one is classified.
+
+    Shape:
+        (B, in_channels, image_size, image_size) to (B, num_classes).
+    """
+
+    def __init__(
+        self, depths: tuple[int, ...], attention: Attention, *, in_channels: int, num_classes: int, image_size: int
+    ) -> None:
+        super().__init__()
+        size = image_size
+        self.stages = nn.ModuleList()
+        for stage, depth in enumerate(depths):
+            size //= PATCHES[stage]
+            last = stage == len(depths) - 1
+            self.stages.append(Stage(attention, stage, depth, in_channels, size, class_token=last))
+            in_channels = WIDTHS[stage]
+        self.norm = nn.LayerNorm(WIDTHS[-1], eps=1e-6)
+        self.head = nn.Linear(WIDTHS[-1], num_classes)
+        for name, parameter in self.named_parameters():
+            if name.endswith(("pos_embed", "cls_token")):
+                nn.init.trunc_normal_(parameter, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.stages:
+            x, token = stage(x)
+        return self.head(self.norm(token))
+
+
+pvt_t = partial(PVT, (2, 2, 2, 2))
+pvt_s = partial(PVT, (3, 4, 6, 3))
+pvt_m = partial(PVT, (3, 4, 18, 3))
+pvt_l = partial(PVT, (3, 8, 27, 3))

@@ -1,0 +1,160 @@
+"""ACmix on vector self-attention: SAN's patchwise and pairwise attention, in plain torch.
+
+Each weight is shared by 8 channels; windows are reflection padded. Source: Zhao et al., Exploring Self-attention for
+Image Recognition (CVPR 2020), sections 3 and 4.
+
+Shape letters: B batch, C channels of the block, r = C / 16 of queries and keys, c = C / 4 of values, g = c / 8 weights,
+a window, t = a^2 taps, H W map.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from acmix_bench.errors import ShapeError
+from acmix_bench.ops.attention import check_window
+from acmix_bench.ops.convolution import ConvolutionPath, Implementation, Init, Kernel, Shift
+from acmix_bench.ops.cost import STAGES
+from acmix_bench.ops.mix import Kind, Mix, Paths
+
+SHARE = 8
+Relation = Literal["patchwise", "pairwise"]
+
+
+class PatchwiseACmix(nn.Module):
+    """SAN's attention, and the convolution path on the same projections.
+
+    The authors never released their SAN. SAN's queries and keys have C / 16 channels and its values C / 4, so the
+    three do not split into heads of one width. This is the plainest reading that fits: the groups of the convolution
+    path are those in which SAN shares its weights, g = C / 32 of them, each with 2 values of q, 2 of k and 8 of v. The
+    fully connected layer is then 12 x k^2, as with 4 heads in the ResNet, and each group gives 8 channels.
+
+    Alternatives are to project q and k of full width for the convolution path (more parameters than the paper prints),
+    or to take the values alone (a layer of 8 x k^2, and no shared queries and keys). With `paths="attention"` this is
+    SAN's own attention.
+
+    Args:
+        channels: C, divisible by 32.
+        window: a, odd.
+        relation: `patchwise` (weights from the whole patch, no softmax) or `pairwise` (weights from each difference
+            and a projected position, softmax over the taps).
+
+    Shape:
+        (B, C, H, W) to (B, C / 4, H, W), channels n * g + e in the attention and e * 8 + n in the convolution path.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        window: int,
+        *,
+        relation: Relation = "patchwise",
+        kernel_size: int = 3,
+        paths: Paths = "both",
+        mix: Kind = "alpha-beta",
+        shift: Shift = "group",
+        kernel: Kernel = "learned",
+        init: Init = "shift",
+        implementation: Implementation = "production",
+    ) -> None:
+        super().__init__()
+        if channels % (4 * SHARE):
+            raise ShapeError(f"{channels} channels do not divide by {4 * SHARE}, which vector attention needs")
+        self.channels, self.window, self.relation, self.kernel_size = channels, window, relation, kernel_size
+        self.paths, self.shift = paths, shift
+        relations, values = channels // 16, channels // 4
+        self.groups = values // SHARE
+        self.q = nn.Conv2d(channels, relations, 1)
+        self.k = nn.Conv2d(channels, relations, 1)
+        self.v = nn.Conv2d(channels, values, 1)
+        if paths != "conv" and relation == "patchwise":
+            self.weigh = _weigh(relations * (window**2 + 1), self.groups, window**2 * self.groups)
+        elif paths != "conv":
+            self.position = nn.Conv2d(2, 2, 1)
+            self.weigh = _weigh(relations + 2, relations, self.groups)
+        if paths != "attention":
+            maps = (2 * relations + values) // self.groups
+            self.convolution = ConvolutionPath(
+                self.groups,
+                maps,
+                SHARE,
+                kernel_size=kernel_size,
+                shift=shift,
+                kernel=kernel,
+                init=init,
+                implementation=implementation,
+            )
+        if paths == "both":
+            self.mix = Mix(mix)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        if self.paths == "attention":
+            return self._attend(q, k, v)
+        maps_BHWdi = torch.cat([q, k, v], dim=1).unflatten(1, (-1, self.groups)).permute(0, 3, 4, 2, 1)
+        convolved = self.convolution(maps_BHWdi)
+        return convolved if self.paths == "conv" else self.mix(self._attend(q, k, v), convolved)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        height, width = q.shape[-2:]
+        check_window(height, width, self.window)
+        if self.relation == "patchwise":
+            patch = torch.cat([q, _taps(k, self.window).flatten(1, 2)], dim=1)
+            weights = self.weigh(patch).unflatten(1, (self.groups, -1))
+        else:
+            weights = self._pairwise_weights(q, k)
+        values = _taps(v, self.window).unflatten(1, (SHARE, self.groups))
+        return (weights[:, None] * values).sum(3).flatten(1, 2)
+
+    def _pairwise_weights(self, q: Tensor, k: Tensor) -> Tensor:
+        """(B, g, t, H, W) from each difference of query and key, and of their projected positions."""
+        batch, _, height, width = q.shape
+        x = torch.linspace(-1, 1, width, dtype=q.dtype, device=q.device)
+        y = torch.linspace(-1, 1, height, dtype=q.dtype, device=q.device)
+        position = self.position(torch.stack(torch.meshgrid(x, y, indexing="xy"))[None])
+        apart = q[:, :, None] - _taps(k, self.window)
+        offset = (position[:, :, None] - _taps(position, self.window)).expand(batch, -1, -1, -1, -1)
+        relation = torch.cat([apart, offset], dim=1).flatten(2, 3)
+        weights = self.weigh(relation).unflatten(2, (-1, height))
+        return weights.softmax(2)
+
+    def macs(self, x: Tensor) -> dict[str, int]:
+        """Multiply-adds of one image by stage. The weights and the weighted sum are the attention."""
+        pixels = x.shape[-2] * x.shape[-1]
+        relations, values, groups, taps = self.channels // 16, self.channels // 4, self.groups, self.window**2
+        if self.relation == "patchwise":
+            weighing = relations * (taps + 1) * groups + groups * taps * groups
+        else:
+            weighing = taps * ((relations + 2) * relations + relations * groups)
+        attends, convolves = self.paths != "conv", self.paths != "attention"
+        kernel_taps = self.kernel_size**2
+        return dict.fromkeys(STAGES, 0) | {
+            "stage_1": self.channels * (2 * relations + values) * pixels,
+            "attention": attends * (weighing + taps * values) * pixels,
+            "fully_connected": convolves * (2 * relations + values) * kernel_taps * pixels,
+            "grouped_convolution": convolves * (self.shift == "group") * kernel_taps**2 * values * pixels,
+            "rest": attends * (self.relation == "pairwise") * 4 * pixels,
+        }
+
+
+def _weigh(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """The two-layer network that turns relations into weights (SAN, section 3.3)."""
+    return nn.Sequential(
+        nn.BatchNorm2d(inputs),
+        nn.ReLU(),
+        nn.Conv2d(inputs, hidden, 1, bias=False),
+        nn.BatchNorm2d(hidden),
+        nn.ReLU(),
+        nn.Conv2d(hidden, outputs, 1),
+    )
+
+
+def _taps(x: Tensor, window: int) -> Tensor:
+    """(B, C, H, W) to (B, C, t, H, W): each pixel's window, reflection padded."""
+    height, width = x.shape[-2:]
+    unfolded = F.unfold(F.pad(x, [window // 2] * 4, mode="reflect"), window)
+    return unfolded.unflatten(1, (x.shape[1], -1)).unflatten(3, (height, width))

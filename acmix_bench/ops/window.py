@@ -1,0 +1,149 @@
+"""ACmix on window attention: Swin's windows with their relative position bias, on shared projections.
+
+Shape letters: B batch, C channels, N heads, d = C / N, H W map, L pixels of a window, V windows of a map.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from acmix_bench.ops import reference
+from acmix_bench.ops.convolution import ConvolutionPath, Implementation, Init, Kernel, Shift, grouped_maps
+from acmix_bench.ops.cost import STAGES
+from acmix_bench.ops.mix import Kind, Mix, Paths
+
+
+class WindowACmix(nn.Module):
+    """Swin's window attention and the convolution path from one projection. Source: ACmix's released Swin.
+
+    As released: the fully connected layer has a bias; the convolution runs over the whole map as it comes (rolled, in
+    shifted blocks, so that it wraps round); the output projection belongs to the attention path alone, before the mix.
+    A map that does not divide into windows is padded for the attention, after Swin; the convolution does not see the
+    padding. With `paths="attention"` this is Swin's own window attention.
+
+    Args:
+        channels: C, divisible by `heads`.
+        window_size: height and width of a window.
+
+    Shape:
+        (B, H, W, C), and a mask (V, L, L) or None, to (B, H, W, C).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        window_size: tuple[int, int],
+        *,
+        kernel_size: int = 3,
+        paths: Paths = "both",
+        mix: Kind = "alpha-beta",
+        shift: Shift = "group",
+        kernel: Kernel = "learned",
+        init: Init = "shift",
+        implementation: Implementation = "production",
+    ) -> None:
+        super().__init__()
+        self.channels, self.heads, self.window_size = channels, heads, window_size
+        self.kernel_size, self.paths, self.shift, self.implementation = kernel_size, paths, shift, implementation
+        self.qkv = nn.Linear(channels, 3 * channels)
+        if paths != "conv":
+            rows, columns = window_size
+            offsets = (2 * rows - 1) * (2 * columns - 1)
+            self.relative_position_bias_table = nn.Parameter(torch.empty(offsets, heads))
+            nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+            self.proj = nn.Linear(channels, channels)
+        if paths != "attention":
+            self.convolution = ConvolutionPath(
+                channels // heads,
+                3 * heads,
+                heads,
+                kernel_size=kernel_size,
+                bias=True,
+                shift=shift,
+                kernel=kernel,
+                init=init,
+                implementation=implementation,
+            )
+        if paths == "both":
+            self.mix = Mix(mix)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        height, width = x.shape[1:3]
+        if self.paths == "conv":
+            return self._convolve(self.qkv(x))
+        qkv = self.qkv(F.pad(x, (0, 0, 0, -width % self.window_size[1], 0, -height % self.window_size[0])))
+        attended = self.proj(self._attend(qkv, mask))[:, :height, :width]
+        if self.paths == "attention":
+            return attended
+        return self.mix(attended, self._convolve(qkv[:, :height, :width]))
+
+    def _convolve(self, qkv: Tensor) -> Tensor:
+        return self.convolution(grouped_maps(qkv, self.heads)).permute(0, 2, 3, 1)
+
+    def _attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
+        attend = reference.window_attention if self.implementation == "reference" else window_attention
+        bias_LLN = self.relative_position_bias_table[relative_positions(self.window_size, qkv.device)]
+        bias = bias_LLN.permute(2, 0, 1).to(qkv.dtype)
+        mask = None if mask is None else mask.to(qkv.dtype)
+        return attend(qkv, bias, mask, heads=self.heads, window_size=self.window_size)
+
+    def macs(self, x: Tensor, mask: Tensor | None = None) -> dict[str, int]:
+        """Multiply-adds of one image by stage. The output projection is the rest."""
+        height, width, channels = x.shape[1:]
+        pixels = height * width
+        rows, columns = self.window_size
+        padded = -(-height // rows) * rows * -(-width // columns) * columns
+        attends, convolves = self.paths != "conv", self.paths != "attention"
+        taps = self.kernel_size**2
+        return dict.fromkeys(STAGES, 0) | {
+            "stage_1": 3 * channels**2 * (padded if attends else pixels),
+            "attention": attends * 2 * rows * columns * channels * padded,
+            "fully_connected": convolves * 3 * taps * channels * pixels,
+            "grouped_convolution": convolves * (self.shift == "group") * taps**2 * channels * pixels,
+            "rest": attends * channels**2 * padded,
+        }
+
+
+def window_attention(
+    qkv: Tensor, bias: Tensor, mask: Tensor | None, *, heads: int, window_size: tuple[int, int]
+) -> Tensor:
+    """Attend within each window.
+
+    Args:
+        qkv: (B, H, W, 3C), whole windows, each of q, k and v head-major.
+        bias: (N, L, L), added to the scores of every window.
+        mask: (V, L, L), added to those of window v of every map, or None.
+
+    Returns:
+        (B, H, W, C).
+    """
+    batch, height, width, channels3 = qkv.shape
+    rows, columns = window_size
+    y, x, pixels = height // rows, width // columns, rows * columns
+    windows = qkv.reshape(batch, y, rows, x, columns, 3, heads, -1)
+    # Windows and heads share one dimension where there is a mask, so that one mask serves the whole batch.
+    q, k, v = windows.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, batch, y * x, heads, pixels, -1)
+    if mask is None:
+        out = F.scaled_dot_product_attention(
+            q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), attn_mask=bias[None].expand(batch * y * x, -1, -1, -1)
+        )
+    else:
+        both = (mask[:, None] + bias).flatten(0, 1)
+        out = F.scaled_dot_product_attention(
+            q.flatten(1, 2), k.flatten(1, 2), v.flatten(1, 2), attn_mask=both[None].expand(batch, -1, -1, -1)
+        )
+    out = out.reshape(batch, y, x, heads, rows, columns, -1).permute(0, 1, 4, 2, 5, 3, 6)
+    return out.reshape(batch, height, width, channels3 // 3)
+
+
+def relative_positions(window_size: tuple[int, int], device: torch.device) -> Tensor:
+    """(L, L): the row of the bias table for each query and key of a window (Swin, section 3.2)."""
+    rows, columns = window_size
+    y = torch.arange(rows, device=device).repeat_interleave(columns)
+    x = torch.arange(columns, device=device).repeat(rows)
+    dy = y[:, None] - y[None, :] + rows - 1
+    dx = x[:, None] - x[None, :] + columns - 1
+    return dy * (2 * columns - 1) + dx
