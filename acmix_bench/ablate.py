@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from acmix_bench import backbones, data, launch
+from acmix_bench import backbones, data, launch, spec
 from acmix_bench.compare import Comparison, compare
+from acmix_bench.errors import UserError
 from acmix_bench.progress import Progress
 from acmix_bench.record import Environment, Plan, Record, Run, Store, this_environment
-from acmix_bench.spec import Cell, Experiment, Row, cells_of
+from acmix_bench.spec import Cell, Experiment, Row
 from acmix_bench.table import tables, to_csv
 
 Measure = Callable[[Cell, float], launch.Outcome]
@@ -29,6 +30,20 @@ class Finished:
     interrupted: bool
 
 
+def rows_of(experiment: Experiment, extra: Sequence[str] = ()) -> list[Row]:
+    """An experiment's rows: its models by name, or its variants and the `extra` ones on its backbone.
+
+    Raises:
+        UserError: for an unknown name.
+    """
+    if not experiment.models:
+        case = backbones.case_of(experiment.backbone, image_size=experiment.image_size, data=experiment.data)
+        return spec.rows_of(experiment, case, extra)
+    if extra:
+        raise UserError(f"experiment {experiment.name} compares models; --variant has no baseline to change there")
+    return [backbones.find_model(name) for name in experiment.models]
+
+
 def plan_of(experiment: Experiment, rows: Sequence[Row]) -> Plan:
     """Settle everything that a cell's key depends on; names are checked here, shapes by `launch.check`.
 
@@ -37,14 +52,13 @@ def plan_of(experiment: Experiment, rows: Sequence[Row]) -> Plan:
     """
     for row in rows:
         backbones.find(row.case.backbone)
-    data.find(experiment.protocol.data)
+        data.find(row.case.data)
     environment = this_environment()
     threads = experiment.protocol.threads or environment.cores
     protocol = experiment.protocol.model_copy(update={"threads": threads})
     experiment = experiment.model_copy(update={"protocol": protocol})
-    return Plan(
-        experiment=experiment, cells=tuple(cells_of(rows, experiment.meters, protocol)), environment=environment
-    )
+    code = {row.variant.operator: spec.code_version(row.variant.operator) for row in rows}
+    return Plan(experiment=experiment, rows=tuple(rows), code=code, environment=environment)
 
 
 def ablate(plan: Plan, store: Store, *, measure: Measure = launch.measure, check: Check = launch.check) -> Finished:
@@ -53,10 +67,11 @@ def ablate(plan: Plan, store: Store, *, measure: Measure = launch.measure, check
     Ctrl-C ends the run, not the records: the tables then show what there is, and the same command goes on.
     """
     timeout = plan.experiment.protocol.timeout
-    check(one_cell_a_row(plan), timeout)
+    done = {key for key, record in store.finished(plan).items() if record.is_result}
+    if any(cell.key not in done for cell in plan.cells):
+        check(one_cell_a_row(plan), timeout)
     measured, interrupted = 0, False
     with store.opened(plan):
-        done = {key for key, record in store.finished(plan).items() if record.is_result}
         try:
             for record in records(plan, done, measure):
                 store.append(record)
@@ -86,8 +101,9 @@ def records(plan: Plan, done: set[str], measure: Measure) -> Iterator[Record]:
 
 
 def one_cell_a_row(plan: Plan) -> list[Cell]:
-    """The cells that show whether each row's shapes can be: one a row and meter."""
-    return list({(cell.row.label, cell.row.case, cell.meter): cell for cell in plan.cells}.values())
+    """The cells that show whether each row can be: its accuracy, which needs most, or else any."""
+    cells = sorted(plan.cells, key=lambda cell: cell.meter == "accuracy")
+    return list({cell.row.label: cell for cell in cells}.values())
 
 
 def write_tables(store: Store, comparison: Comparison) -> None:

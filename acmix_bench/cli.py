@@ -5,6 +5,7 @@ Exit codes: 0 fine, 1 some cells failed, 2 a user's mistake, 5 nothing was measu
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from acmix_bench import backbones, data, spec
-from acmix_bench.errors import UserError, unknown
+from acmix_bench.errors import Interrupted, UserError, unknown
 from acmix_bench.meters import METERS
 from acmix_bench.spec import Experiment, Row
 
@@ -117,7 +118,7 @@ def ablate(
     chosen = spec.with_settings(spec.load_experiment(experiment), settings or [])
     from acmix_bench import ablate as flow
 
-    plan = flow.plan_of(chosen, spec.rows_of(chosen, variant or []))
+    plan = flow.plan_of(chosen, flow.rows_of(chosen, variant or []))
     store = flow.results_folder(results, chosen)
     if dry_run:
         finished = [key for key, record in store.finished(plan).items() if record.is_result]
@@ -131,8 +132,7 @@ def ablate(
     if not outcome.measured and not outcome.interrupted:
         _note(f"nothing was left to measure; remove {store.folder} to measure again")
     if outcome.interrupted:
-        _note("interrupted: what is finished is kept; the same command goes on from here")
-        raise typer.Exit(130)
+        raise Interrupted("interrupted: what is finished is kept; the same command goes on from here")
     raise typer.Exit(_exit_code(outcome.comparison))
 
 
@@ -154,11 +154,8 @@ def flops(
       acmix-bench flops nano nano-acmix@32 --layers
     """
     comparison = _measure("flops: parameters and multiply-adds", _rows(model, variant), ("params", "macs"), [])
-    if as_json:
-        _print_json(comparison)
-        return
-    _print_tables(comparison)
-    if layers:
+    (_print_json if as_json else _print_tables)(comparison)
+    if layers and not as_json:
         from acmix_bench.table import layer_table
 
         for line in comparison.lines:
@@ -186,10 +183,7 @@ def throughput(
     comparison = _measure(
         "throughput: images a second", _rows(model, variant), ("inference", "training"), settings or []
     )
-    if as_json:
-        _print_json(comparison)
-        return
-    _print_tables(comparison)
+    (_print_json if as_json else _print_tables)(comparison)
     raise typer.Exit(_exit_code(comparison))
 
 
@@ -214,7 +208,8 @@ def train(
     if len(variants) > 1:
         raise UserError(f"--variant {variant}: train takes one variant; ablate takes a grid")
     experiment = spec.with_settings(_ad_hoc("train: one variant", ("accuracy",)), settings or [])
-    row = Row(label=variant, variant=variants[0], case=experiment.case)
+    case = backbones.case_of(experiment.backbone, image_size=experiment.image_size, data=experiment.data)
+    row = Row(label=variant, variant=variants[0], case=case)
     cell = flow.plan_of(experiment, [row]).cells[0].model_copy(update={"repeat": seed})
     outcome = launch.train_here(cell, _print_epoch)
     if outcome.status != "ok":
@@ -268,15 +263,22 @@ def plot(
 
 def main() -> None:
     """Run the command line; a user's mistake is one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without × or ± gets a question mark
     sys.path.append("")  # an operator of the user's own is imported from the working folder
     try:
         app()
     except UserError as error:
         _note(f"error: {error}")
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        _note("interrupted")
+    except Interrupted as error:
+        _note(str(error))
         raise SystemExit(130) from None
+    except SystemExit as end:
+        if end.code == 130:  # typer has turned Ctrl-C into this without a word
+            _note("interrupted")
+        raise
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(0) from None
@@ -288,7 +290,9 @@ def _rows(models: list[str] | None, variants: list[str] | None) -> list[Row]:
         raise UserError("give models or --variant, not both: a model names its variant, as in nano-acmix")
     if models:
         return [backbones.find_model(name) for name in models]
-    return spec.rows_of(_ad_hoc("variants: side by side", ("params",)), variants or spec.known("variant"))
+    from acmix_bench.ablate import rows_of
+
+    return rows_of(_ad_hoc("variants: side by side", ("params",)), variants or spec.known("variant"))
 
 
 def _ad_hoc(title: str, meters: tuple[str, ...]) -> Experiment:

@@ -6,9 +6,10 @@ share (the machine's mood, the order of the images) cancels. Intervals of differ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from acmix_bench import stats
@@ -33,6 +34,7 @@ class Line:
     training_peak_bytes: float | None = None
     accuracy: Estimate | None = None
     accuracy_difference: Estimate | None = None
+    mixing_weights: Sequence[tuple[float, float]] = ()
     failures: tuple[Record, ...] = ()
     missing: int = 0
 
@@ -61,23 +63,22 @@ class Comparison:
 
 def compare(run: Run) -> Comparison:
     """Derive every number of a run's tables from its raw records."""
-    rows = list(dict.fromkeys(_identity(cell.row) for cell in run.plan.cells))  # the first repeat has them in order
-    by_row = {identity: [r for r in run.records if _identity(r.cell.row) == identity] for identity in rows}
-    first = {_identity(cell.row): cell.row for cell in reversed(run.plan.cells)}
-    planned = {identity: sum(_identity(cell.row) == identity for cell in run.plan.cells) for identity in rows}
-    baseline = by_row[rows[0]]
+    rows = run.plan.rows
+    by_label = {row.label: [record for record in run.records if record.cell.row.label == row.label] for row in rows}
+    planned = Counter(cell.row.label for cell in run.plan.cells)
     confidence = stats.simultaneous(len(rows) - 1)
     lines = []
-    for identity in rows:
-        records = by_row[identity]
-        against = None if identity == rows[0] else baseline
+    for number, row in enumerate(rows):
+        records = by_label[row.label]
+        against = by_label[rows[0].label] if number else None
         numbers = _speed(records, against, confidence) | _accuracy(records, against, confidence)
         lines.append(
             Line(
-                row=first[identity],
+                row=row,
                 exact=_exact(records),
+                mixing_weights=_mixing_weights(records),
                 failures=tuple(record for record in records if record.status != "ok"),
-                missing=planned[identity] - len(records),
+                missing=planned[row.label] - len(records),
                 **numbers,
             )
         )
@@ -87,10 +88,6 @@ def compare(run: Run) -> Comparison:
 def images_per_second(record: Record) -> float:
     """One round's throughput, from its median batch."""
     return float(record.values["batch"] / median(record.values["seconds"]))
-
-
-def _identity(row: Row) -> str:
-    return f"{row.label} on {row.case.backbone}@{row.case.image_size}"
 
 
 def _exact(records: list[Record]) -> dict[str, Any]:
@@ -129,8 +126,16 @@ def _accuracy(records: list[Record], baseline: list[Record] | None, confidence: 
         pairs = _paired(top1, _by_repeat(baseline, "accuracy", lambda record: record.values["accuracy"]))
         if pairs:
             differences = [ours - theirs for ours, theirs in pairs]
-            numbers["accuracy_difference"] = stats.mean(differences, confidence=confidence)
+            images = min(record.values["test_images"] for record in records if "test_images" in record.values)
+            difference = stats.mean(differences, confidence=confidence)
+            numbers["accuracy_difference"] = stats.at_least(difference, margin=1 / images)
     return numbers
+
+
+def _mixing_weights(records: list[Record]) -> list[tuple[float, float]]:
+    """Each mixing layer's factors of attention and convolution after training, the mean over seeds."""
+    runs = [record.values["mixing_weights"] for record in records if record.values.get("mixing_weights")]
+    return [(fmean(a for a, _ in layer), fmean(b for _, b in layer)) for layer in zip(*runs, strict=True)]
 
 
 def _by_repeat(records: list[Record], meter: str, read: Callable[[Record], Any]) -> dict[int, Any]:

@@ -10,6 +10,10 @@ class UserError(Exception):
     """A user's mistake. The command line prints its one line and exits with code 2."""
 
 
+class Interrupted(Exception):
+    """Ctrl-C, with a line on what is kept. The command line prints it and exits with code 130."""
+
+
 class ShapeError(UserError, ValueError):
     """A size that the operator cannot take: the message names the numbers that clash."""
 

@@ -8,12 +8,13 @@ fresh one in milliseconds. This process itself never imports torch.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
-import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pkgutil import resolve_name
@@ -81,6 +82,10 @@ def train_here(cell: Cell, report: Callable[[int, float, float], None]) -> Outco
         return Outcome(status="ok", values=accuracy.measure(subject.Subject.of(cell), report=report))
     except subject.Diverged as error:
         return Outcome(status="diverged", reason=str(error))
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the variant's code raises
+        return Outcome(status="crashed", reason=_first_line(error), values={"traceback": traceback.format_exc()})
 
 
 def _measure(cell: Cell) -> dict[str, Any]:
@@ -115,8 +120,7 @@ def _call(function: Callable[[Any], dict[str, Any]], argument: Any, timeout: flo
     process.start()
     sender.close()
     try:
-        deadline = time.monotonic() + timeout
-        if not receiver.poll(max(0.0, deadline - time.monotonic())):
+        if not receiver.poll(timeout):
             return "timeout", f"no answer within {timeout:g} seconds"
         answer: tuple[str, Any] = receiver.recv()
         return answer
@@ -135,6 +139,7 @@ def _child(sender: Connection, function: Callable[[Any], dict[str, Any]], argume
     Ctrl-C is the parent's to handle.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)  # what a variant's code prints does not belong into the tables
     from acmix_bench.meters.subject import Diverged
 
     try:
@@ -144,10 +149,13 @@ def _child(sender: Connection, function: Callable[[Any], dict[str, Any]], argume
     except Diverged as error:
         answer = ("diverged", str(error))
     except Exception as error:  # noqa: BLE001 - whatever the variant's code raises is this row's result, not the run's end
-        first_line = (str(error).strip().splitlines() or [""])[0]
-        answer = ("crashed", f"{type(error).__name__}: {first_line}\n{traceback.format_exc()}")
+        answer = ("crashed", f"{_first_line(error)}\n{traceback.format_exc()}")
     with suppress(BrokenPipeError):  # after Ctrl-C nobody waits for the answer
         sender.send(answer)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 def _death(exitcode: int) -> str:
@@ -159,6 +167,12 @@ def _death(exitcode: int) -> str:
 
 
 def _context() -> ForkServerContext:
+    """The server that cells are forked from. Ctrl-C is this process's to handle, even while the server imports."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, handler)
     return context

@@ -7,11 +7,11 @@ run, so that a table shows that run's cells and no others. Nothing here imports 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from acmix_bench.errors import UserError
-from acmix_bench.spec import Cell, Experiment, Value
+from acmix_bench.spec import Cell, Experiment, Row, Value, cells_of
 
 Status = Literal["ok", "diverged", "crashed", "timeout"]
 
@@ -79,8 +79,14 @@ class Plan(Value):
     """What a run set out to measure, and where."""
 
     experiment: Experiment
-    cells: tuple[Cell, ...]
+    rows: tuple[Row, ...]
+    code: dict[str, str]
     environment: Environment
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """All cells in the order in which they are measured."""
+        return cells_of(self.rows, self.experiment.meters, self.experiment.protocol, self.code)
 
 
 class Run(Value):
@@ -128,7 +134,7 @@ class Store:
         """Replace a file as a whole: it is the old one or the new one, never half of it."""
         with self._writing():
             unfinished = self.folder / f".{name}.{os.getpid()}"
-            unfinished.write_text(text)
+            unfinished.write_text(text, encoding="utf-8")
             unfinished.replace(self.folder / name)
 
     @contextmanager
@@ -155,7 +161,7 @@ class Store:
             UserError: where there is none.
         """
         try:
-            plan = Plan.model_validate_json((self.folder / "run.json").read_text())
+            plan = Plan.model_validate_json((self.folder / "run.json").read_text(encoding="utf-8"))
         except OSError as error:
             raise UserError(f"{self.folder}: no run here ({error.strerror}: run.json)") from error
         except ValidationError as error:
@@ -166,10 +172,12 @@ class Store:
     def _records(self) -> Iterator[Record]:
         """Every whole line; one that a kill cut short, or that an older version wrote, is passed over."""
         try:
-            lines = (self.folder / "records.jsonl").read_text().splitlines()
-        except FileNotFoundError:
+            content = (self.folder / "records.jsonl").read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
             return
-        for line in lines:
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be read ({error.strerror})") from error
+        for line in content.split(b"\n"):
             try:
                 yield Record.model_validate_json(line)
             except ValidationError:
@@ -179,11 +187,6 @@ class Store:
 def runs_below(results: Path) -> Sequence[str]:
     """Names of the experiments that have results."""
     return sorted(path.parent.name for path in results.glob("*/run.json"))
-
-
-def to_json(value: Value) -> str:
-    """A value as one indented JSON text, for scripts."""
-    return json.dumps(value.model_dump(mode="json"), indent=1)
 
 
 def _cpu_name() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -34,7 +34,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class Value(BaseModel):
     """An immutable record that takes no unknown key."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Variant(Value):
@@ -112,11 +112,16 @@ AXES: dict[str, str] = {
 }
 
 
+# The axes that leave others without effect.
+DECIDING = ("operator", "paths", "shift")
+
+
 class Case(Value):
-    """Where a variant is measured: a backbone and the edge of its input image in pixels."""
+    """Where a variant is measured: a backbone, its input's size, and the data set that sets channels and classes."""
 
     backbone: str = Field(description="where the operator stands; see Backbones")
-    image_size: int = Field(ge=1, description="edge of the input in pixels")
+    image_size: int = Field(ge=1, description="edge of the input in pixels; the backbone's own where not set")
+    data: str = Field(description="the data set; the backbone's own where not set")
 
 
 class Protocol(Value):
@@ -130,7 +135,7 @@ class Protocol(Value):
     batch: int = Field(32, ge=1, description="images a batch when throughput is timed")
     rounds: int = Field(15, ge=1, description="timing rounds; the variants alternate within each")
     seconds: float = Field(0.2, gt=0, description="how long one timing round samples")
-    data: str = Field("digits", description="data set that accuracy is measured on")
+    data_root: str = Field("data", description="folder of the data sets that are not embedded")
     seeds: int = Field(5, ge=1, description="training runs a variant, with seeds 0, 1, 2, ...")
     epochs: int = Field(3, ge=1, description="passes over the training images")
     train_batch: int = Field(64, ge=1, description="images a batch when training")
@@ -150,9 +155,11 @@ class Experiment(Value):
     expected: str = Field(min_length=1, description="expected outcome")
     baseline: str = "acmix"
     variants: tuple[str, ...] = Field((), description="names, files or axis=value[,value] grids")
-    backbone: str
-    image_size: int
-    meters: tuple[str, ...] = ("params", "macs", "inference", "training", "accuracy")
+    models: tuple[str, ...] = Field((), description="BACKBONE[-VARIANT][@SIZE] names, in place of variants")
+    backbone: str = "nano"
+    image_size: int | None = Field(None, ge=1)
+    data: str | None = None
+    meters: tuple[str, ...] = Field(("params", "macs", "inference", "training", "accuracy"), min_length=1)
     protocol: Protocol = Protocol()
 
     @field_validator("meters")
@@ -162,10 +169,6 @@ class Experiment(Value):
             if meter not in METERS:
                 raise unknown("meter", meter, METERS)
         return meters
-
-    @property
-    def case(self) -> Case:
-        return Case(backbone=self.backbone, image_size=self.image_size)
 
 
 class Row(Value):
@@ -192,11 +195,11 @@ class Cell(Value):
         return _hash(json.dumps(content, sort_keys=True).encode())
 
 
-def cells_of(rows: Sequence[Row], meters: Sequence[str], protocol: Protocol) -> list[Cell]:
+def cells_of(rows: Sequence[Row], meters: Sequence[str], protocol: Protocol, code: Mapping[str, str]) -> list[Cell]:
     """All cells, repeat by repeat: after the first pass everything has a number, and the time left is known.
 
     Within a repeat the rows alternate, and each repeat starts with another row, so that neither the machine's mood
-    nor the order falls on one row alone.
+    nor the order falls on one row alone. `code` holds the version of the code that each operator runs.
     """
     repeats = {"rounds": protocol.rounds, "seeds": protocol.seeds, "once": 1}
     cells = []
@@ -207,12 +210,12 @@ def cells_of(rows: Sequence[Row], meters: Sequence[str], protocol: Protocol) -> 
                 continue
             reads = {key: getattr(protocol, key) for key in METERS[meter].reads}
             for row in (*rows[first:], *rows[:first]):
-                code = code_version(row.variant.operator)
-                cells.append(Cell(row=row, meter=meter, repeat=repeat, protocol=reads, code=code))
+                version = code[row.variant.operator]
+                cells.append(Cell(row=row, meter=meter, repeat=repeat, protocol=reads, code=version))
     return cells
 
 
-def rows_of(experiment: Experiment, extra: Sequence[str] = ()) -> list[Row]:
+def rows_of(experiment: Experiment, case: Case, extra: Sequence[str] = ()) -> list[Row]:
     """The baseline, then every variant that differs from it, each once."""
     baseline = load_variant(experiment.baseline)
     variants = [baseline]
@@ -221,7 +224,7 @@ def rows_of(experiment: Experiment, extra: Sequence[str] = ()) -> list[Row]:
     unique: dict[str, Variant] = {}
     for variant in variants:
         unique.setdefault(json.dumps(variant.content(), sort_keys=True), variant)
-    return [Row(label=variant.label(baseline), variant=variant, case=experiment.case) for variant in unique.values()]
+    return [Row(label=variant.label(baseline), variant=variant, case=case) for variant in unique.values()]
 
 
 def expand(text: str, baseline: Variant) -> list[Variant]:
@@ -244,16 +247,28 @@ def expand(text: str, baseline: Variant) -> list[Variant]:
         if axis not in settable:
             raise unknown("axis", axis, settable, where=f"--variant {text}")
     base = baseline.model_dump()
-    return [
+    variants = [
         _validated(Variant, base | dict(zip(grid, values, strict=True)), where=f"--variant {text}")
         for values in itertools.product(*grid.values())
     ]
+    _refuse_without_effect(grid, variants, where=f"--variant {text}")
+    return variants
 
 
 def load_variant(name: str) -> Variant:
     """A variant by name, or from a YAML file of yours."""
     where, content = _read("variant", name)
-    return _validated(Variant, content, where=where)
+    variant = _validated(Variant, content, where=where)
+    _refuse_without_effect([axis for axis in AXES if axis in content], [variant], where=where)
+    return variant
+
+
+def _refuse_without_effect(axes: Iterable[str], variants: Sequence[Variant], *, where: str) -> None:
+    """An axis that changes none of the variants it was given for is a mistake, not a wish."""
+    for axis in axes:
+        if not any(axis in variant.content() for variant in variants):
+            others = ", ".join(f"{key}={value}" for key, value in variants[0].content().items() if key in DECIDING)
+            raise UserError(f"{where}: {axis} has no effect with {others}")
 
 
 def load_experiment(name: str) -> Experiment:
@@ -272,10 +287,12 @@ def with_settings(experiment: Experiment, settings: Sequence[str]) -> Experiment
             raise UserError(f"--set {setting}: write key=value")
         if key in case_keys:
             content[key] = value
+        elif key == "meters":
+            content[key] = value.split(",")
         elif key in protocol_keys:
             content["protocol"][key] = value
         else:
-            raise unknown("key", key, [*case_keys, *protocol_keys], where=f"--set {setting}")
+            raise unknown("key", key, [*case_keys, "meters", *protocol_keys], where=f"--set {setting}")
     return _validated(Experiment, content, where="--set " + " ".join(settings))
 
 
@@ -283,7 +300,8 @@ def settings() -> dict[str, str]:
     """What `--set` takes, each with its meaning and default."""
     fields = Case.model_fields | Protocol.model_fields
     optional = {key for key, field in fields.items() if not field.is_required() and field.default is not None}
-    return {
+    meters = {"meters": "what is measured, as names joined by commas"}
+    return meters | {
         key: f"{field.description} (default {field.default})" if key in optional else str(field.description)
         for key, field in fields.items()
     }
@@ -303,17 +321,28 @@ def source(kind: str, name: str) -> tuple[str, Traversable]:
 
 @cache
 def code_version(operator: str) -> str:
-    """Hash of the code that a measurement runs, an operator of the user's own included."""
+    """Hash of the code that a measurement runs.
+
+    For an operator of the user's own that includes the package it lies in, or, where it lies in none, every Python
+    file beside it: what it imports from there changes its numbers as well.
+    """
     files = [path for folder in MEASURED_CODE for path in Path(str(PACKAGE / folder)).glob("*.py")]
     if ":" in operator:
-        try:
-            module = find_spec(operator.partition(":")[0])
-        except ModuleNotFoundError:
-            module = None
-        if module is None or module.origin is None:
-            raise UserError(f"operator '{operator}': no module named '{operator.partition(':')[0]}'")
-        files.append(Path(module.origin))
+        name = operator.partition(":")[0]
+        top = _module_file(name.partition(".")[0])
+        if _module_file(name) is None or top is None:
+            raise UserError(f"operator '{operator}': no Python module named '{name}'")
+        files += top.parent.rglob("*.py") if top.name == "__init__.py" else top.parent.glob("*.py")
     return _hash(b"".join(path.name.encode() + path.read_bytes() for path in sorted(files)))
+
+
+def _module_file(name: str) -> Path | None:
+    try:
+        module = find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    path = Path(module.origin) if module and module.origin else None
+    return path if path and path.is_file() else None
 
 
 def _read(kind: str, name: str) -> tuple[str, dict[str, Any]]:
@@ -323,7 +352,7 @@ def _read(kind: str, name: str) -> tuple[str, dict[str, Any]]:
         raise unknown(kind, name, known(kind))
     where, path = (name, Path(name)) if is_path else source(kind, name)
     try:
-        content = yaml.load(path.read_text(), Loader=_StrictLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except OSError as error:
         raise UserError(f"{where}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

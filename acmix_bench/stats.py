@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 from scipy.special import stdtrit
@@ -56,6 +56,14 @@ def median(samples: Sequence[float], *, confidence: float = CONFIDENCE) -> Estim
         high=ordered[-outside] if known else None,
         samples=count,
     )
+
+
+def at_least(estimate: Estimate, *, margin: float) -> Estimate:
+    """Widen an interval that is narrower than what a single sample can resolve."""
+    if estimate.low is None or estimate.high is None:
+        return estimate
+    low, high = min(estimate.low, estimate.value - margin), max(estimate.high, estimate.value + margin)
+    return replace(estimate, low=low, high=high)
 
 
 def simultaneous(comparisons: int, *, confidence: float = CONFIDENCE) -> float:

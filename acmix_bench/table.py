@@ -59,8 +59,10 @@ def tables(comparison: Comparison) -> list[Table]:
     made = []
     if set(meters) & {"params", "macs", "inference", "training", "accuracy"}:
         made.append(main_table(comparison))
-    if len(comparison.lines) > 1 and set(meters) & {"inference", "training"}:
+    if set(meters) & {"inference", "training"}:
         made.append(speed_table(comparison))
+    if any(line.mixing_weights for line in comparison.lines):
+        made.append(mix_table(comparison))
     if "macs" in meters:
         made += [cost_table(comparison), counter_table(comparison)]
     return made
@@ -73,12 +75,18 @@ def main_table(comparison: Comparison) -> Table:
     columns: list[tuple[str, str, Callable[[Line], str]]] = [
         ("params", "params", lambda line: _count(line.exact.get("parameters")) or _failed(line, "params")),
         ("macs", "MACs\n(FLOPs)", lambda line: _macs(line)),
-        ("inference", "inference\nimg/s", lambda line: _estimate(line.inference) or _failed(line, "inference")),
-        ("training", "training\nimg/s", lambda line: _estimate(line.training) or _failed(line, "training")),
+        ("inference", "inference\nimg/s", lambda line: _rate(line.inference) or _failed(line, "inference")),
+        ("training", "training\nimg/s", lambda line: _rate(line.training) or _failed(line, "training")),
         ("accuracy", "top-1 %", lambda line: _top1(line, comparison)),
     ]
     if len(comparison.lines) > 1:
-        columns.append(("accuracy", "Δ top-1", lambda line: _difference(line.accuracy_difference) or "-"))
+        columns.append(
+            (
+                "accuracy",
+                "Δ top-1",
+                lambda line: _difference(line.accuracy_difference, plan.experiment.protocol.seeds) or "-",
+            )
+        )
     shown = [column for column in columns if column[0] in meters]
     rows = [[line.row.label, *(show(line) for _, _, show in shown)] for line in comparison.lines]
     return Table(
@@ -104,10 +112,21 @@ def speed_table(comparison: Comparison) -> Table:
         )
     header = ["variant", "inference\n× baseline", "\npeak memory", "training\n× baseline", "\npeak memory"]
     note = (
-        "Ratios of throughput (above 1 is faster than the baseline), paired by round; the intervals hold together at "
-        "95 %, and 'noise' is one that holds 1. Peak memory is beyond the model and its input."
+        "Ratios of throughput to the first row's (above 1 is faster), paired by round; the intervals hold together at "
+        "95 %, and 'noise' is one that holds 1. Peak memory is what torch allocates for a batch beyond the model and "
+        "its input."
     )
     return Table(title="Speed and memory", header=header, rows=rows, notes=[note])
+
+
+def mix_table(comparison: Comparison) -> Table:
+    """The learned factors of the two paths in every layer that mixes."""
+    lines = [line for line in comparison.lines if line.mixing_weights]
+    layers = max(len(line.mixing_weights) for line in lines)
+    rows = [[line.row.label, *(f"{a:.2f} {b:.2f}" for a, b in line.mixing_weights)] for line in lines]
+    header = ["variant", *(f"layer {number}" for number in range(1, layers + 1))]
+    note = "The factors of attention and of convolution after training, layer by layer, the mean over seeds."
+    return Table(title="Learned mix", header=header, rows=rows, notes=[note])
 
 
 def cost_table(comparison: Comparison) -> Table:
@@ -134,7 +153,8 @@ def counter_table(comparison: Comparison) -> Table:
         for line in comparison.lines
     ]
     notes = [
-        "Each counter's MACs of the operator as it was released, and what it misses of the closed form.",
+        "Each counter's matrix products, convolutions and linear layers, with ACmix written as it was released, and "
+        "what they miss of the closed form.",
         *_uncounted(comparison),
     ]
     header = ["variant", "MACs\n(FLOPs)", "fvcore\nsays", "FlopCounterMode\nsays"]
@@ -198,22 +218,23 @@ def _reading(comparison: Comparison) -> list[str]:
             f"baseline: the variant {experiment.baseline}; the other rows are named by what they change of it."
         )
     if "macs" in meters:
-        size = experiment.image_size
-        notes.append(f"MACs: multiply-adds of one {size}x{size} image, which the papers call FLOPs.")
+        sizes = sorted({line.row.case.image_size for line in comparison.lines})
+        shown = " or ".join(f"{size}x{size}" for size in sizes)
+        notes.append(f"MACs: multiply-adds of one {shown} input, which the papers call FLOPs.")
     if set(meters) & {"inference", "training"}:
         notes.append(
             f"img/s: {protocol.rounds} rounds in which the variants alternate, batch {protocol.batch}, "
-            f"{protocol.dtype}, {protocol.threads} threads; median, ± is half its 95 % interval."
+            f"{protocol.dtype}, {protocol.threads} threads; median [95 % interval]."
         )
     if "accuracy" in meters:
         notes.append(
-            f"top-1: {protocol.data}, {protocol.epochs} epochs, {protocol.seeds} seeds; mean, ± is half its 95 % "
-            "interval."
+            f"top-1: {comparison.lines[0].row.case.data}, {protocol.epochs} epochs, {protocol.seeds} seeds; mean, ± is "
+            "half its 95 % interval."
         )
         if len(comparison.lines) > 1:
             notes.append(
                 "Δ top-1: percentage points against the baseline, paired by seed; the intervals of all rows hold "
-                "together at 95 %, and 'noise' is one that holds 0."
+                "together at 95 % over seeds, and 'noise' is one that holds 0. The test images are always the same."
             )
     return notes
 
@@ -232,6 +253,8 @@ def _uncounted(comparison: Comparison) -> list[str]:
     for title, key in (
         ("fvcore does not count", "fvcore_not_counted"),
         ("FlopCounterMode does not count", "flop_counter_not_counted"),
+        ("fvcore failed", "count_with_fvcore_failed"),
+        ("FlopCounterMode failed", "count_with_flop_counter_failed"),
         ("No formula, so the MACs are at least (≥) what is shown", "no_formula"),
     ):
         names = sorted({name for line in comparison.lines for name in line.exact.get(key, {})})
@@ -253,7 +276,7 @@ def _macs(line: Line) -> str:
 
 def _top1(line: Line, comparison: Comparison) -> str:
     """The accuracy, and how many of the seeds it stands for where some failed."""
-    shown = _estimate(line.accuracy, scale=100) or _failed(line, "accuracy")
+    shown = _percent(line.accuracy) or _failed(line, "accuracy")
     seeds = comparison.run.plan.experiment.protocol.seeds
     if line.accuracy is None or line.accuracy.samples == seeds:
         return shown
@@ -274,16 +297,20 @@ def _bytes(number: float | None) -> str:
     return "" if number is None else f"{number / 2**20:.0f} MiB"
 
 
-def _estimate(estimate: Estimate | None, *, scale: float = 1) -> str:
-    """A value with its margin, no digit finer than the margin's second."""
-    if estimate is None:
-        return ""
-    value = estimate.value * scale
-    if estimate.margin is None:
-        return _significant(value, 3)
-    margin = estimate.margin * scale
-    decimals = 1 if margin == 0 else max(0, min(2, 1 - math.floor(math.log10(margin))))
-    return f"{value:.{decimals}f} ±{margin:.{decimals}f}"
+def _rate(estimate: Estimate | None) -> str:
+    """A median with its interval, which need not lie evenly round it."""
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return "" if estimate is None else _significant(estimate.value, 3)
+    return f"{estimate.value:.0f} [{estimate.low:.0f}, {estimate.high:.0f}]"
+
+
+def _percent(estimate: Estimate | None) -> str:
+    """A mean with half its interval, no digit finer than the second of that."""
+    if estimate is None or estimate.margin is None:
+        return "" if estimate is None else f"{100 * estimate.value:.1f}"
+    margin = 100 * estimate.margin
+    decimals = 1 if margin == 0 else max(0, min(2, 1 - math.floor(math.log10(margin) + 1e-9)))
+    return f"{100 * estimate.value:.{decimals}f} ±{margin:.{decimals}f}"
 
 
 def _ratio(estimate: Estimate | None) -> str:
@@ -295,13 +322,15 @@ def _ratio(estimate: Estimate | None) -> str:
     return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]{verdict}"
 
 
-def _difference(estimate: Estimate | None) -> str:
+def _difference(estimate: Estimate | None, seeds: int) -> str:
+    """A difference in percentage points, called noise where its interval holds 0."""
     if estimate is None:
         return ""
+    pairs = "" if estimate.samples == seeds else f" ({estimate.samples} of {seeds} seeds)"
     if estimate.low is None or estimate.high is None:
-        return f"{100 * estimate.value:+.1f} (one seed)"
+        return f"{100 * estimate.value:+.1f} (no interval){pairs}"
     verdict = " noise" if estimate.low <= 0 <= estimate.high else ""
-    return f"{100 * estimate.value:+.1f} ±{100 * (estimate.margin or 0):.1f}{verdict}"
+    return f"{100 * estimate.value:+.1f} ±{100 * (estimate.margin or 0):.1f}{verdict}{pairs}"
 
 
 def _counted(line: Line, counter: str) -> str:

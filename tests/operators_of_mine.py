@@ -26,6 +26,20 @@ class Counted(Works):
         return {"stage_1": self.project.weight.numel() * -(-height // stride) * -(-width // stride)}
 
 
+class Miscounted(Works):
+    def macs(self, x: Tensor) -> dict[str, int]:
+        return {"total": x.numel()}
+
+
+class Hidden(nn.Conv2d):
+    def __init__(self, in_channels: int, channels: int, *, stride: int = 1) -> None:
+        super().__init__(in_channels, channels, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        return out @ out.mT @ out
+
+
 class Raises(Works):
     def forward(self, x: Tensor) -> Tensor:
         raise RuntimeError("the first line\nthe second")

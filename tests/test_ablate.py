@@ -31,7 +31,9 @@ def answer(cell: Cell, timeout: float = 0) -> Outcome:
         counted |= {"flop_counter": 50, "flop_counter_not_counted": {}}
         return Outcome(status="ok", values={"macs": 50, "macs_by_stage": stages, "layers": [], **counted})
     if cell.meter == "accuracy":
-        return Outcome(status="ok", values={"accuracy": 0.9 - 0.1 * repeat - 0.05 * (label == "shift=tensor")})
+        return Outcome(
+            status="ok", values={"accuracy": 0.9 - 0.1 * repeat - 0.05 * (label == "shift=tensor"), "test_images": 360}
+        )
     seconds = (2 if repeat else 1) * 8 / SPEED[label]
     return Outcome(status="ok", values={"seconds": [seconds] * 3, "batch": 8, "peak_bytes": 2**20})
 
@@ -43,7 +45,7 @@ def no_check(cells: list[Cell], timeout: float) -> None:
 @pytest.fixture
 def plan() -> Plan:
     experiment = spec.load_experiment("smoke")
-    return ablate.plan_of(experiment, spec.rows_of(experiment))
+    return ablate.plan_of(experiment, ablate.rows_of(experiment))
 
 
 def run(plan: Plan, folder: Path, measure: Callable[[Cell, float], Any] = answer) -> ablate.Finished:
@@ -127,7 +129,7 @@ def test_failures_are_rows_with_their_reason(plan: Plan, tmp_path: Path) -> None
 def test_an_edited_protocol_reuses_only_what_it_does_not_touch(plan: Plan, tmp_path: Path) -> None:
     run(plan, tmp_path)
     experiment = spec.with_settings(spec.load_experiment("smoke"), ["epochs=2"])
-    edited = ablate.plan_of(experiment, spec.rows_of(experiment))
+    edited = ablate.plan_of(experiment, ablate.rows_of(experiment))
     assert run(edited, tmp_path).measured == 3 * 2
 
 
@@ -162,10 +164,38 @@ def test_unknown_names_are_refused_before_anything_runs() -> None:
     for setting, message in (("data=digit", "did you mean 'digits'"), ("backbone=nanoo", "did you mean 'nano'")):
         changed = spec.with_settings(experiment, [setting])
         with pytest.raises(UserError, match=message):
-            ablate.plan_of(changed, spec.rows_of(changed))
+            ablate.plan_of(changed, ablate.rows_of(changed))
 
 
-def test_check_sees_one_cell_for_each_row_and_meter(plan: Plan) -> None:
+def test_equal_differences_are_no_certainty(plan: Plan, tmp_path: Path) -> None:
+    """All seeds differ by the same image: the interval is still one image wide on each side."""
+
+    def one_image_better(cell: Cell, timeout: float) -> Outcome:
+        better = (cell.row.label == "shift=tensor") / 360
+        known = {"accuracy": 0.9 + better, "test_images": 360}
+        return Outcome(status="ok", values=known) if cell.meter == "accuracy" else answer(cell)
+
+    difference = run(plan, tmp_path, one_image_better).comparison.lines[2].accuracy_difference
+    assert difference.low <= 0 <= difference.high
+
+
+def test_a_record_with_an_odd_line_separator_is_kept(plan: Plan, tmp_path: Path) -> None:
+    def strange(cell: Cell, timeout: float) -> Outcome:
+        return Outcome(status="diverged", reason="a\u2028b") if cell == plan.cells[0] else answer(cell)
+
+    run(plan, tmp_path, strange)
+    assert run(plan, tmp_path).measured == 0
+
+
+def test_a_character_cut_in_half_by_a_kill_loses_only_its_record(plan: Plan, tmp_path: Path) -> None:
+    run(plan, tmp_path)
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(path.read_bytes() + '{"reason": "±'.encode()[:-1])
+    assert run(plan, tmp_path).measured == 0
+
+
+def test_check_sees_one_cell_for_each_row(plan: Plan) -> None:
     cells = ablate.one_cell_a_row(plan)
-    assert len(cells) == 3 * 5
+    assert [cell.row.label for cell in cells] == [row.label for row in plan.rows]
+    assert {cell.meter for cell in cells} == {"accuracy"}
     launch.check(cells, 120)

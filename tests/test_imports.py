@@ -49,6 +49,8 @@ def imported(path: Path) -> set[str]:
     """What a module imports of this package, however it writes it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            raise AssertionError(f"{path} imports relatively; write the whole name")
         if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "acmix_bench":
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
@@ -71,8 +73,8 @@ def resolved(parts: list[str]) -> str:
 def test_imports_go_downward_only(path: Path) -> None:
     module = name_of(path)
     for name in imported(path):
-        same_layer = module.partition(".")[0] == name.partition(".")[0] and "." in module
-        assert layer(name) < layer(module) or same_layer, f"{module} imports {name}"
+        beside = layer(name) == layer(module) and "." in module
+        assert layer(name) < layer(module) or beside, f"{module} imports {name}"
 
 
 def test_operators_depend_on_nothing_but_errors() -> None:

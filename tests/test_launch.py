@@ -22,11 +22,12 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cell_of(variant: str, meter: str, backbone: str = "nano", size: int = 16, protocol: Protocol = QUICK) -> Cell:
     (row_variant,) = spec.expand(variant, spec.load_variant("acmix"))
-    row = spec.Row(label=variant, variant=row_variant, case=Case(backbone=backbone, image_size=size))
-    return spec.cells_of([row], [meter], protocol)[0]
+    row = spec.Row(label=variant, variant=row_variant, case=backbones.case_of(backbone, image_size=size))
+    code = {row_variant.operator: spec.code_version(row_variant.operator)}
+    return spec.cells_of([row], [meter], protocol, code)[0]
 
 
-@pytest.mark.parametrize("meter", set(METERS) - {"accuracy"})
+@pytest.mark.parametrize("meter", sorted(set(METERS) - {"accuracy"}))
 @pytest.mark.parametrize("variant", ["acmix", "conv3x3"])
 def test_meters_measure(meter: str, variant: str) -> None:
     outcome = launch.measure(cell_of(variant, meter), 120)
@@ -35,6 +36,7 @@ def test_meters_measure(meter: str, variant: str) -> None:
         assert len(outcome.values["seconds"]) >= 3
         assert all(second > 0 for second in outcome.values["seconds"])
         assert outcome.values["peak_bytes"] > 0
+        assert launch.measure(cell_of(variant, meter), 120).values["peak_bytes"] == outcome.values["peak_bytes"]
 
 
 def test_accuracy_is_far_above_chance_and_the_seed_decides_it() -> None:
@@ -72,7 +74,7 @@ def expected_stages(variant: spec.Variant, backbone: str, size: int) -> dict[str
         out = -(-edge // stride)
         if backbone != "operator-64":
             rest += c * c * out**2 + (c_in * c * out**2 if stride > 1 or c_in != c else 0)
-        if variant.operator == "conv":
+        if variant.operator in ("conv", "plain"):
             stages["stage_1"] += 9 * c_in * c * out**2
             continue
         axes = {"heads": 4, "window": 7, "kernel_size": 3, "stride": stride}
@@ -88,6 +90,10 @@ def test_an_operator_of_mine_is_measured_without_a_change_here() -> None:
     assert values["no_formula"] == {}
     unknown = launch.measure(cell_of("operator=operators_of_mine:Works", "macs"), 120).values
     assert unknown["no_formula"] == {"Works beside its layers": 5}
+    hidden = launch.measure(cell_of("operator=operators_of_mine:Hidden", "macs"), 120).values
+    assert hidden["no_formula"] == {"Hidden": 5}, "a convolution of one's own may do more than convolve"
+    with pytest.raises(UserError, match=r"Miscounted\.macs: unknown stage 'total'"):
+        launch.measure(cell_of("operator=operators_of_mine:Miscounted", "macs"), 120)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +129,7 @@ def test_what_cannot_be_is_refused_before_it_is_measured(variant: str, backbone:
 
 
 def test_a_module_that_is_not_there_is_refused() -> None:
-    with pytest.raises(UserError, match="no module named 'nowhere'"):
+    with pytest.raises(UserError, match="no Python module named 'nowhere'"):
         cell_of("operator=nowhere:Thing", "params")
 
 
@@ -148,8 +154,8 @@ def test_every_dtype_is_timed_and_trained(dtype: str) -> None:
 
 def test_backbone_names() -> None:
     assert backbones.find_model("nano-shift-tensor@24").variant.shift == "tensor"
-    assert backbones.find_model("operator-64-acmix").case == Case(backbone="operator-64", image_size=28)
-    assert backbones.find_model("nano").variant.operator == "conv"
+    assert backbones.find_model("operator-64-acmix").case == Case(backbone="operator-64", image_size=28, data="digits")
+    assert backbones.find_model("nano").variant.operator == "plain"
     for name, message in (
         ("nano@big", "not an image size"),
         ("nano-x", "unknown variant 'x'"),

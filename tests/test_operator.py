@@ -8,7 +8,7 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from acmix_bench.errors import ShapeError
-from acmix_bench.ops import attention, convolution, reference
+from acmix_bench.ops import attention, convolution, cost, reference
 from acmix_bench.ops.acmix import ACmix, restore_initialisation
 
 CHOICES = {
@@ -101,10 +101,16 @@ def test_every_tile_edge_gives_the_same_result(tile, window, stride, height, wid
 
 @pytest.mark.parametrize("heads", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
-def test_folding_is_exact_and_chosen_by_its_cost(heads: int, kernel_size: int) -> None:
-    folded, apart = 3 * heads * kernel_size**2, 3 * kernel_size**2 + kernel_size**4
-    assert convolution.folding_pays(3 * heads, heads, kernel_size) == (folded <= apart)
-    production, literal = pair(2, 2 * heads, heads=heads, kernel_size=kernel_size, paths="conv", init="random")
+@pytest.mark.parametrize("stride", [1, 2])
+def test_folding_is_exact_and_chosen_by_its_cost(heads: int, kernel_size: int, stride: int) -> None:
+    apart = cost.operator_macs(
+        1, heads, 8, 8, heads=heads, window=1, kernel_size=kernel_size, stride=stride, paths="conv", shift="group"
+    )
+    folded = 3 * heads * kernel_size**2 * heads * (8 // stride) ** 2
+    pays = folded <= apart["fully_connected"] + apart["grouped_convolution"]
+    assert convolution.folding_pays(3 * heads, heads, kernel_size, stride) == pays
+    sizes = {"heads": heads, "kernel_size": kernel_size, "stride": stride}
+    production, literal = pair(2, 2 * heads, paths="conv", init="random", **sizes)
     assert worst_difference(production, literal, torch.randn(2, 2, 9, 8, dtype=torch.float64)) < 1e-10
 
 

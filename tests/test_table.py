@@ -13,13 +13,13 @@ from acmix_bench.compare import Comparison, compare
 from acmix_bench.figure import draw
 from acmix_bench.record import Run
 from acmix_bench.stats import Estimate
-from acmix_bench.table import _count, _difference, _estimate, _ratio, tables, to_csv
+from acmix_bench.table import _count, _difference, _percent, _rate, _ratio, tables, to_csv
 
 
 @pytest.fixture
 def comparison() -> Comparison:
     experiment = spec.load_experiment("smoke")
-    plan = ablate.plan_of(experiment, spec.rows_of(experiment))
+    plan = ablate.plan_of(experiment, ablate.rows_of(experiment))
     return compare(Run(plan=plan, records=tuple(ablate.records(plan, set(), answer))))
 
 
@@ -32,19 +32,23 @@ def test_counts(number: float | None, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "shown"), [(90.0, 110.0, "100 ±10"), (99.5, 100.5, "100.00 ±0.50"), (99.0, 101.0, "100.0 ±1.0")]
+    ("low", "high", "shown"), [(0.4, 0.6, "50 ±10"), (0.495, 0.505, "50.00 ±0.50"), (0.49, 0.51, "50.0 ±1.0")]
 )
 def test_no_digit_is_finer_than_the_noise(low: float, high: float, shown: str) -> None:
-    assert _estimate(Estimate(value=100.0, low=low, high=high, samples=5)) == shown
+    assert _percent(Estimate(value=0.5, low=low, high=high, samples=5)) == shown
+
+
+def test_an_uneven_interval_is_shown_by_its_ends() -> None:
+    assert _rate(Estimate(value=561.0, low=492.1, high=580.7, samples=15)) == "561 [492, 581]"
 
 
 def test_noise_is_called_noise() -> None:
     assert _ratio(Estimate(value=1.1, low=0.9, high=1.3, samples=5)) == "1.10 [0.90, 1.30] noise"
     assert _ratio(Estimate(value=2.0, low=1.9, high=2.1, samples=5)) == "2.00 [1.90, 2.10]"
-    assert _difference(Estimate(value=0.01, low=-0.01, high=0.03, samples=5)) == "+1.0 ±2.0 noise"
-    assert _difference(Estimate(value=-0.03, low=-0.04, high=-0.02, samples=5)) == "-3.0 ±1.0"
+    assert _difference(Estimate(value=0.01, low=-0.01, high=0.03, samples=5), 5) == "+1.0 ±2.0 noise"
+    assert _difference(Estimate(value=-0.03, low=-0.04, high=-0.02, samples=5), 5) == "-3.0 ±1.0"
     assert _ratio(Estimate(value=2.0, low=None, high=None, samples=2)) == "2.00 (no interval)"
-    assert _difference(Estimate(value=0.01, low=None, high=None, samples=1)) == "+1.0 (one seed)"
+    assert _difference(Estimate(value=0.01, low=None, high=None, samples=1), 5) == "+1.0 (no interval) (1 of 5 seeds)"
 
 
 def test_every_format_shows_every_row(comparison: Comparison) -> None:

@@ -29,13 +29,14 @@ class Backbone:
     summary: str
     builder: str
     image_size: int
+    data: str = "digits"
     attention: str = "local"
 
 
 def _paper(summary: str, function: str, attention: str) -> Backbone:
     """A backbone of the paper's ImageNet table."""
     builder = f"acmix_bench.backbones.{function}"
-    return Backbone(summary=summary, builder=builder, image_size=224, attention=attention)
+    return Backbone(summary=summary, builder=builder, image_size=224, data="imagenet", attention=attention)
 
 
 BACKBONES: dict[str, Backbone] = {
@@ -91,15 +92,25 @@ def find_model(name: str) -> Row:
         UserError: naming the known backbones, or the known variants.
     """
     model, at, size = name.partition("@")
-    if at and not size.isdigit():
+    if at and not (size.isascii() and size.isdigit() and int(size)):
         raise UserError(f"model '{name}': '{size}' is not an image size in pixels")
     words = model.split("-")
     for end in range(len(words), 0, -1):
         backbone, variant = "-".join(words[:end]), "-".join(words[end:])
         if _key(backbone) in BACKBONES:
-            case = Case(backbone=backbone, image_size=int(size) if at else find(backbone).image_size)
+            case = case_of(backbone, image_size=int(size) if at else None)
             return Row(label=name, variant=load_variant(variant or "plain"), case=case)
     raise unknown("backbone", model, BACKBONES)
+
+
+def case_of(name: str, *, image_size: int | None = None, data: str | None = None) -> Case:
+    """A backbone at an image size and for a data set, its own where none is given.
+
+    Raises:
+        UserError: naming the known backbones.
+    """
+    entry = find(name)
+    return Case(backbone=name, image_size=image_size or entry.image_size, data=data or entry.data)
 
 
 def is_single_operator(name: str) -> bool:
@@ -168,8 +179,10 @@ def _local_operator(variant: Variant) -> Operator:
 
 
 def _key(name: str) -> str:
-    """The entry that a backbone's name stands for: a single operator's number is its channels."""
-    return "operator-C" if re.fullmatch(r"operator-[1-9]\d*", name) else name.replace("operator-C", "")
+    """The entry that a backbone's name stands for: a single operator's number is its channels, and C none."""
+    if name == "operator-C":
+        return ""
+    return "operator-C" if re.fullmatch(r"operator-[1-9]\d*", name) else name
 
 
 def _import_class(path: str) -> Callable[..., nn.Module]:

@@ -1,19 +1,20 @@
 """Data sets, in one dict.
 
-To add one, write a loader `(image_size) -> Splits` and enter it here with its channels and classes.
+To add one, write a loader `(image_size, root) -> Splits` and enter it here with its channels and classes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from acmix_bench.errors import unknown
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.utils.data import Dataset
+    from torch.utils.data import TensorDataset
+    from torchvision.datasets import ImageFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,8 @@ class DataSet:
 class Splits:
     """Images (channels, size, size), normalised, with their class; the test images are never trained on."""
 
-    train: Dataset[tuple[Tensor, ...]]
-    test: Dataset[tuple[Tensor, ...]]
+    train: TensorDataset | ImageFolder
+    test: TensorDataset | ImageFolder
 
 
 DATASETS: dict[str, DataSet] = {
@@ -40,6 +41,12 @@ DATASETS: dict[str, DataSet] = {
         loader="acmix_bench.data.digits:digits",
         channels=1,
         classes=10,
+    ),
+    "imagenet": DataSet(
+        summary="ImageNet-1K as folders of a class each, DATA_ROOT/imagenet/train and val",
+        loader="acmix_bench.data.folders:imagenet",
+        channels=3,
+        classes=1000,
     ),
 }
 
@@ -55,8 +62,12 @@ def find(name: str) -> DataSet:
     return DATASETS[name]
 
 
-def load(name: str, image_size: int) -> Splits:
-    """Load a data set at an image size."""
+def load(name: str, image_size: int, root: str) -> Splits:
+    """Load a data set at an image size; `root` is the folder of those that are not embedded.
+
+    Raises:
+        UserError: where it is not there.
+    """
     load_splits: Any = resolve_name(find(name).loader)
-    splits: Splits = load_splits(image_size)
+    splits: Splits = load_splits(image_size, Path(root))
     return splits

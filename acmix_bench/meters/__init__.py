@@ -21,19 +21,19 @@ class Meter:
 
 
 _MACHINE = ("device", "dtype", "threads")
-_TIMING = (*_MACHINE, "data", "batch", "seconds")
-_TRAINING = (*_MACHINE, "data", "epochs", "train_batch", "learning_rate", "weight_decay")
+_TIMING = (*_MACHINE, "batch", "seconds")
+_TRAINING = (*_MACHINE, "data_root", "epochs", "train_batch", "learning_rate", "weight_decay")
 
 METERS: dict[str, Meter] = {
     "params": Meter(
-        summary="parameters that train, by part",
+        summary="parameters that train",
         function="acmix_bench.meters.params:measure",
-        reads=("data",),
+        reads=(),
     ),
     "macs": Meter(
         summary="multiply-adds of one image by stage, from the closed form, beside what two counters say",
         function="acmix_bench.meters.macs:measure",
-        reads=("data",),
+        reads=(),
     ),
     "inference": Meter(
         summary="seconds a batch and peak memory, forward",

@@ -28,9 +28,9 @@ def measure(subject: Subject, *, report: Report = lambda *_: None) -> dict[str, 
     """
     protocol, device = subject.protocol, subject.device
     model = subject.build()
-    splits = data.load(protocol["data"], subject.case.image_size)
+    splits = data.load(subject.case.data, subject.case.image_size, protocol["data_root"])
     order = torch.Generator().manual_seed(subject.seed)
-    train = DataLoader(splits.train, protocol["train_batch"], shuffle=True, generator=order)
+    train: DataLoader[Any] = DataLoader(splits.train, protocol["train_batch"], shuffle=True, generator=order)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=protocol["learning_rate"], weight_decay=protocol["weight_decay"]
     )
@@ -58,6 +58,7 @@ def measure(subject: Subject, *, report: Report = lambda *_: None) -> dict[str, 
         report(epoch + 1, losses[-1], accuracies[-1])
     return {
         "accuracy": accuracies[-1],
+        "test_images": len(splits.test),
         "accuracy_by_epoch": accuracies,
         "loss_by_epoch": losses,
         "mixing_weights": mixing_weights(model),

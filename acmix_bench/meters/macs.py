@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+from acmix_bench.errors import unknown
 from acmix_bench.meters.subject import Subject
 from acmix_bench.ops.cost import STAGES
 
@@ -34,25 +36,30 @@ FREE = {
 WRITTEN_OUT = ("torch", "torchvision", "timm", "acmix_bench")
 # fvcore also counts normalisation and pooling, which the papers do not.
 MULTIPLY_ADDS = ("conv", "linear", "addmm", "mm", "bmm", "baddbmm", "matmul", "einsum")
-# Operations that do arithmetic on activations, and that FlopCounterMode has no formula for.
-ARITHMETIC = ("mul", "sum", "_softmax", "add", "sub", "div", "mean", "native_batch_norm", "relu")
+# Operations that move or make numbers and do no arithmetic on them; the views among them know that themselves.
+MOVES = {
+    *("clone", "copy_", "_to_copy", "cat", "stack", "index", "index_select", "gather", "roll", "repeat", "im2col"),
+    *("constant_pad_nd", "reflection_pad2d", "max_pool2d_with_indices", "embedding"),
+    *("empty", "empty_like", "new_empty", "zeros", "zeros_like", "new_zeros", "ones", "full", "fill_", "arange"),
+    *("linspace", "eye", "scalar_tensor", "lift_fresh", "_unsafe_view", "_reshape_copy"),
+}
 
 
 def measure(subject: Subject) -> dict[str, Any]:
     """MACs of one image by stage and layer, and each counter's total with what it left out."""
     model = subject.build("cpu").eval()
     image = subject.images(1, "cpu")
-    layers, unknown = count_layers(model, image)
+    layers, unlisted = count_layers(model, image)
     stages = {stage: sum(layer["macs"][stage] for layer in layers) for stage in STAGES}
+    counted: dict[str, Any] = {"macs": sum(stages.values()), "macs_by_stage": stages, "layers": layers}
+    counted["no_formula"] = unlisted
     literal = subject.as_reference().build("cpu").eval()
-    return {
-        "macs": sum(stages.values()),
-        "macs_by_stage": stages,
-        "layers": layers,
-        "no_formula": unknown,
-        **count_with_fvcore(literal, image),
-        **count_with_flop_counter(literal, image),
-    }
+    for count in (count_with_fvcore, count_with_flop_counter):
+        try:
+            counted |= count(literal, image)
+        except Exception as error:  # noqa: BLE001 - what a counter cannot trace must not cost the closed form
+            counted[f"{count.__name__}_failed"] = {f"{type(error).__name__}: {error}": 1}
+    return counted
 
 
 def count_layers(model: nn.Module, image: Tensor) -> tuple[list[dict[str, Any]], dict[str, int]]:
@@ -62,22 +69,22 @@ def count_layers(model: nn.Module, image: Tensor) -> tuple[list[dict[str, Any]],
         One entry a layer that multiplies, and the modules that have no formula, with how often they ran.
     """
     layers: list[dict[str, Any]] = []
-    unknown: Counter[str] = Counter()
+    unlisted: Counter[str] = Counter()
 
     def visit(name: str, module: nn.Module) -> None:
         if hasattr(module, "macs"):
-            module.register_forward_hook(lambda m, args, _: add(name, m, m.macs(*args)))
-        elif isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.register_forward_hook(lambda m, args, _: add(name, m, _own_formula(m, args)))
+        elif type(module) in (nn.Conv2d, nn.Linear):
             module.register_forward_hook(lambda m, _, out: add(name, m, {"rest": _linear_macs(m, out)}))
         elif _qualified(module) == "timm.WindowAttention":
             module.register_forward_hook(lambda m, args, _: add(name, m, _window_attention_macs(args[0])))
         elif any(True for _ in module.children()):
             if _library(module) not in WRITTEN_OUT:
-                module.register_forward_hook(lambda m, *_: unknown.update([f"{type(m).__name__} beside its layers"]))
+                module.register_forward_hook(lambda m, *_: unlisted.update([f"{type(m).__name__} beside its layers"]))
             for child_name, child in module.named_children():
                 visit(f"{name}.{child_name}" if name else child_name, child)
         elif _qualified(module) not in FREE:
-            module.register_forward_hook(lambda m, *_: unknown.update([type(m).__name__]))
+            module.register_forward_hook(lambda m, *_: unlisted.update([type(m).__name__]))
 
     def add(name: str, module: nn.Module, macs: dict[str, int]) -> None:
         parameters = sum(p.numel() for p in module.parameters())
@@ -87,13 +94,27 @@ def count_layers(model: nn.Module, image: Tensor) -> tuple[list[dict[str, Any]],
     visit("", model)
     with torch.inference_mode():
         model(image)
-    return layers, dict(unknown)
+    return layers, dict(unlisted)
 
 
 def _linear_macs(module: nn.Conv2d | nn.Linear, out: Tensor) -> int:
     """Every weight is used once for each output position of one image."""
     positions = out[0].numel() // out.shape[1] if isinstance(module, nn.Conv2d) else out[0].numel() // out.shape[-1]
     return module.weight.numel() * positions
+
+
+def _own_formula(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, int]:
+    """What a module's own `macs` says.
+
+    Raises:
+        UserError: where it names a stage that does not exist.
+    """
+    formula: Callable[..., dict[str, int]] = getattr(module, "macs")  # noqa: B009 - nn.Module types it as a tensor
+    macs = formula(*inputs)
+    for stage in macs:
+        if stage not in STAGES:
+            raise unknown("stage", stage, STAGES, where=f"{type(module).__name__}.macs")
+    return macs
 
 
 def _window_attention_macs(x: Tensor) -> dict[str, int]:
@@ -134,7 +155,7 @@ def count_with_flop_counter(model: nn.Module, image: Tensor) -> dict[str, Any]:
 
 
 class _SeenOperations(TorchDispatchMode):
-    """Counts the calls of arithmetic operations that FlopCounterMode has no formula for."""
+    """Counts the calls of operations that compute, and that FlopCounterMode has no formula for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,6 +164,6 @@ class _SeenOperations(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         packet = func.overloadpacket
         name = packet.__name__
-        if packet not in flop_registry and name.removesuffix("_") in ARITHMETIC:
+        if packet not in flop_registry and name not in MOVES and not func.is_view:
             self.uncounted[f"aten::{name}"] += 1
         return func(*args, **(kwargs or {}))

@@ -57,7 +57,7 @@ class Subject:
     def build(self, device: torch.device | str | None = None) -> nn.Module:
         """The model, initialised from the seed."""
         torch.manual_seed(self.seed)
-        shape = data.find(self.protocol["data"])
+        shape = data.find(self.case.data)
         with torch.device("meta" if device == "meta" else "cpu"):
             model = backbones.build(
                 self.case.backbone,
@@ -71,12 +71,15 @@ class Subject:
 
     def images(self, batch: int, device: torch.device | str | None = None) -> Tensor:
         """Random input, (batch, channels, size, size)."""
-        channels = data.find(self.protocol["data"]).channels
+        channels = data.find(self.case.data).channels
         if backbones.is_single_operator(self.case.backbone):
             channels = int(self.case.backbone.removeprefix("operator-"))
         weights = torch.float64 if self.dtype == torch.float64 else torch.float32
         size = self.case.image_size
-        return torch.randn(batch, channels, size, size).to(device or self.device, weights)
+        place = torch.device(device or self.device)
+        # Random numbers come from the CPU, so that they are the same on every device.
+        drawn_on = place if place.type == "meta" else torch.device("cpu")
+        return torch.randn(batch, channels, size, size, device=drawn_on).to(place, weights)
 
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy, or for an operator alone, which has no classes, the mean square."""
@@ -101,6 +104,8 @@ def check(cell: Cell) -> None:
     if cell.meter == "accuracy" and backbones.is_single_operator(cell.row.case.backbone):
         raise UserError(f"{cell.row.case.backbone} has no classes to learn; measure accuracy on nano")
     try:
+        if cell.meter == "accuracy":
+            data.load(cell.row.case.data, cell.row.case.image_size, cell.protocol["data_root"])
         _ = subject.device
         place = "cpu" if ":" in cell.row.variant.operator else "meta"
         subject.build(place)(subject.images(2, place))

@@ -131,17 +131,18 @@ def convolution_path(
     if kernel is None:
         maps = F.linear(maps_BHWdi, weight, bias)
         return shift_and_sum(maps, outputs=outputs, kernel_size=kernel_size, stride=stride)
-    if bias is None and folding_pays(weight.shape[1], outputs, kernel_size):
+    if bias is None and folding_pays(weight.shape[1], outputs, kernel_size, stride):
         return _grouped(maps_BHWdi, fold(weight, kernel), stride=stride)
     return _grouped(F.linear(maps_BHWdi, weight, bias), kernel, stride=stride)
 
 
-def folding_pays(maps: int, outputs: int, kernel_size: int) -> bool:
-    """Whether one folded convolution (i k^2 N multiply-adds a group) needs no more than the two (i k^2 + k^4 N).
+def folding_pays(maps: int, outputs: int, kernel_size: int, stride: int) -> bool:
+    """Whether the folded convolution needs no more multiply-adds than the two steps apart.
 
+    A group and pixel of the output grid costs i k^2 N folded, and i k^2 s^2 + k^4 N apart: the layer runs at full size.
     A layer with a bias is never folded: at the edge the zero padding would have to leave its bias out.
     """
-    return maps * outputs <= maps + kernel_size**2 * outputs
+    return maps * outputs <= maps * stride**2 + kernel_size**2 * outputs
 
 
 def fold(weight: Tensor, kernel: Tensor) -> Tensor:
