@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from acmix_bench.compare import Comparison, Line
 from acmix_bench.errors import UserError
+from acmix_bench.published import figures_of
 from acmix_bench.stats import Estimate
 
 matplotlib.use("Agg")
@@ -18,11 +21,50 @@ COLOUR, BASELINE_COLOUR = "#2f6db5", "#c2571a"
 
 
 def draw(comparison: Comparison, path: Path) -> None:
-    """Draw every row's throughput and accuracy with their intervals; the suffix chooses the format.
+    """Draw what a run holds; the suffix chooses the format.
+
+    Throughput and accuracy with their intervals, or for models of the papers their top-1 over MACs.
 
     Raises:
         UserError: where nothing can be drawn, or the file cannot be written.
     """
+    if any("published" in figures_of(line.row) for line in comparison.lines):
+        figure = _published(comparison)
+    else:
+        figure = _measured(comparison)
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be written ({error})") from error
+    finally:
+        plt.close(figure)
+
+
+def _published(comparison: Comparison) -> Figure:
+    """The papers' top-1 over our MACs, a line a family, plain and ACmix (as in the ACmix paper's figure 5)."""
+    families: dict[str, list[tuple[float, float, str]]] = {}
+    for line in comparison.lines:
+        known = figures_of(line.row).get("published")
+        if known and known.top1 is not None and "macs" in line.exact:
+            family = re.sub(r"(?<=[a-z])-?(\d+|[tsml])(?=-|$)", "", known.model.lower())
+            families.setdefault(family, []).append((line.exact["macs"] / 1e9, known.top1, known.model))
+    figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
+    for family, points in families.items():
+        points.sort()
+        style = "o-" if family.endswith("acmix") else "s--"
+        colour = f"C{sorted({name.removesuffix('-acmix') for name in families}).index(family.removesuffix('-acmix'))}"
+        axis.plot([x for x, _, _ in points], [y for _, y, _ in points], style, color=colour, label=family)
+        for x, y, model in points:
+            axis.annotate(model, (x, y), textcoords="offset points", xytext=(4, -9), fontsize=6)
+    axis.set_xlabel("MACs, billions, counted here (the papers call them FLOPs)")
+    axis.set_ylabel("ImageNet top-1, %, as published")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return figure
+
+
+def _measured(comparison: Comparison) -> Figure:
+    """Throughput and accuracy of every row, with intervals."""
     panels = [
         (title, values)
         for title, values in (
@@ -49,12 +91,7 @@ def draw(comparison: Comparison, path: Path) -> None:
     plan = comparison.run.plan
     machine = f"{plan.environment.cpu}, {plan.environment.cores} cores"
     figure.suptitle(f"{plan.experiment.name}: 95 % intervals; {machine}", fontsize=10)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be written ({error})") from error
-    finally:
-        plt.close(figure)
+    return figure
 
 
 def _dot(axis: Axes, place: int, estimate: Estimate, scale: float, line: Line, comparison: Comparison) -> None:

@@ -14,6 +14,7 @@ from tabulate import tabulate
 
 from acmix_bench.compare import Comparison, Line
 from acmix_bench.ops.cost import STAGES
+from acmix_bench.published import figures_of, reasons_of
 from acmix_bench.stats import Estimate
 
 WIDTH = 100  # of the notes below a table in a terminal
@@ -63,6 +64,8 @@ def tables(comparison: Comparison) -> list[Table]:
         made.append(speed_table(comparison))
     if any(line.mixing_weights for line in comparison.lines):
         made.append(mix_table(comparison))
+    if any(figures_of(line.row) for line in comparison.lines) and {"params", "macs"} <= set(meters):
+        made.append(published_table(comparison))
     if "macs" in meters:
         made += [cost_table(comparison), counter_table(comparison)]
     return made
@@ -127,6 +130,35 @@ def mix_table(comparison: Comparison) -> Table:
     header = ["variant", *(f"layer {number}" for number in range(1, layers + 1))]
     note = "The factors of attention and of convolution after training, layer by layer, the mean over seeds."
     return Table(title="Learned mix", header=header, rows=rows, notes=[note])
+
+
+def published_table(comparison: Comparison) -> Table:
+    """Parameters and MACs beside the papers' figures, with the difference and its reason."""
+    rows: list[list[str]] = []
+    reasons: dict[str, None] = {}
+    for line in comparison.lines:
+        figures = figures_of(line.row)
+        if not figures or "parameters" not in line.exact or "macs" not in line.exact:
+            continue
+        ours = (line.exact["parameters"] / 1e6, line.exact["macs"] / 1e9)
+        cells = [line.row.label]
+        for number, (own, field, digits) in enumerate(zip(ours, ("params_m", "macs_g"), (2, 3), strict=True)):
+            cells.append(f"{own:.{digits}f}")
+            for kind in ("published", "counted"):
+                figure = figures.get(kind)
+                cells.append(
+                    _beside(own, getattr(figure, field), exact=kind == "counted" and number == 0) if figure else "-"
+                )
+        rows.append(cells)
+        reasons |= dict.fromkeys(reasons_of(line.row))
+    header = ["model", "params\nM", "\nprinted", "\nreleased", "MACs (FLOPs)\nG", "\nprinted", "\nreleased"]
+    note = (
+        "Printed: in the paper or its README. Released: counted on the code that its authors released. In brackets: by "
+        "how much ours differs from it; '=' is equal to the last parameter."
+    )
+    return Table(
+        title="Against published figures", header=header, rows=rows, notes=[note, *(f"{reason}." for reason in reasons)]
+    )
 
 
 def cost_table(comparison: Comparison) -> Table:
@@ -291,6 +323,13 @@ def _count(number: float | None) -> str:
         if number >= size:
             return f"{_significant(number / size, 3)} {unit}"
     return str(int(number))
+
+
+def _beside(ours: float, theirs: float, *, exact: bool) -> str:
+    """Another's figure, and by how much ours differs from it."""
+    if exact and round(ours * 1e6) == round(theirs * 1e6):
+        return f"{theirs:.2f} (=)"
+    return f"{theirs:g} ({100 * (ours - theirs) / theirs:+.1f} %)"
 
 
 def _bytes(number: float | None) -> str:

@@ -23,6 +23,7 @@ LAYERS = [
     "stats",
     "record",
     "compare",
+    "published",
     "table",
     "figure",
     "progress",
