@@ -17,6 +17,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def full(session: nox.Session) -> None:
+    """Train every model of the paper for a few steps at its full size (some minutes)."""
+    environment = {"ACMIX_BENCH_FULL": "1"}
+    session.run(sys.executable, "-m", "pytest", "tests/test_models.py", "-k", "full_size", env=environment)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting with ruff."""
     session.run(sys.executable, "-m", "ruff", "check", ".")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import matplotlib
@@ -46,16 +45,18 @@ def _published(comparison: Comparison) -> Figure:
     for line in comparison.lines:
         known = figures_of(line.row).get("published")
         if known and known.top1 is not None and "macs" in line.exact:
-            family = re.sub(r"(?<=[a-z])-?(\d+|[tsml])(?=-|$)", "", known.model.lower())
-            families.setdefault(family, []).append((line.exact["macs"] / 1e9, known.top1, known.model))
+            words = known.model.split("-")
+            size = next(word for word in words if word.isdigit() or len(word) == 1)
+            family = "-".join(word for word in words if word != size)
+            families.setdefault(family, []).append((line.exact["macs"] / 1e9, known.top1, size))
     figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
     for family, points in families.items():
         points.sort()
-        style = "o-" if family.endswith("acmix") else "s--"
-        colour = f"C{sorted({name.removesuffix('-acmix') for name in families}).index(family.removesuffix('-acmix'))}"
+        style = "o-" if family.endswith("ACmix") else "s--"
+        colour = f"C{sorted({name.removesuffix('-ACmix') for name in families}).index(family.removesuffix('-ACmix'))}"
         axis.plot([x for x, _, _ in points], [y for _, y, _ in points], style, color=colour, label=family)
-        for x, y, model in points:
-            axis.annotate(model, (x, y), textcoords="offset points", xytext=(4, -9), fontsize=6)
+        for x, y, size in points:
+            axis.annotate(size, (x, y), textcoords="offset points", xytext=(4, -10), fontsize=8)
     axis.set_xlabel("MACs, billions, counted here (the papers call them FLOPs)")
     axis.set_ylabel("ImageNet top-1, %, as published")
     axis.grid(alpha=0.3)

@@ -20,6 +20,7 @@ LAYERS = [
     "data",
     "backbones.__init__",
     "backbones",
+    "weights",
     "stats",
     "record",
     "compare",

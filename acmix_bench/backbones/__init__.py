@@ -24,19 +24,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """Where a builder is, the attention that its operator has, and the image size it is made for."""
+    """Where a builder is, what it is made for, its attention, and the modules and channels of its four stages."""
 
     summary: str
     builder: str
     image_size: int
     data: str = "digits"
     attention: str = "local"
+    stages: tuple[tuple[str, int], ...] = ()
+
+
+STAGES = {
+    "resnet": ("layer1 layer2 layer3 layer4", (256, 512, 1024, 2048)),
+    "san": ("layer1 layer2 layer3 layer4", (256, 512, 1024, 2048)),
+    "pvt": ("stages.0 stages.1 stages.2 stages.3", (64, 128, 320, 512)),
+    "swin": ("layers.0 layers.1 layers.2 layers.3", (96, 192, 384, 768)),
+}
 
 
 def _paper(summary: str, function: str, attention: str) -> Backbone:
     """A backbone of the paper's ImageNet table."""
-    builder = f"acmix_bench.backbones.{function}"
-    return Backbone(summary=summary, builder=builder, image_size=224, data="imagenet", attention=attention)
+    names, channels = STAGES[function.partition(":")[0]]
+    return Backbone(
+        summary=summary,
+        builder=f"acmix_bench.backbones.{function}",
+        image_size=224,
+        data="imagenet",
+        attention=attention,
+        stages=tuple(zip(names.split(), channels, strict=True)),
+    )
 
 
 BACKBONES: dict[str, Backbone] = {
