@@ -11,6 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
+from test_weights import resnet_state
 
 QUICK = ["--set", "rounds=2", "--set", "seconds=0.02", "--set", "seeds=2", "--set", "epochs=1", "--set", "batch=4"]
 
@@ -178,3 +181,32 @@ def test_throughput_and_train_print_their_numbers(tmp_path: Path) -> None:
     assert code == 0
     assert err.startswith("epoch 1: loss")
     assert out.startswith("top-1 ")
+
+
+def test_models_are_set_beside_their_published_figures(tmp_path: Path) -> None:
+    code, out, _ = acmix_bench("flops", "resnet26-acmix", "swin-t@64", folder=tmp_path)
+    assert code == 0
+    assert "Against published figures" in out
+    assert "10.49 (=)" in out
+    assert "10.6 (-1.1 %)" in out
+    assert out.count("swin-t@64") >= 2
+    assert "28.29 (=)" not in out, "figures for 224x224 do not stand beside another size"
+
+
+def test_weights_are_imported_and_used(tmp_path: Path) -> None:
+    torch.save(resnet_state(), tmp_path / "released.pth")
+    Image.new("RGB", (60, 40), (200, 30, 10)).save(tmp_path / "red.png")
+    command = ["import-weights", "released.pth", "--model", "resnet26-acmix", "--out", "ours.safetensors"]
+    code, out, _ = acmix_bench(*command, folder=tmp_path)
+    assert (code, out.split()[1:]) == (0, ["tensors", "in", "ours.safetensors"])
+    use = ["predict", "--model", "resnet26-acmix", "--weights", "ours.safetensors"]
+    code, out, _ = acmix_bench(*use, "red.png", folder=tmp_path)
+    assert code == 0
+    assert out.startswith("red.png\n")
+    assert out.count("%") == 5
+    code, out, err = acmix_bench(*use, "blue.png", folder=tmp_path)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "blue.png: cannot be read" in err
+    code, out, err = acmix_bench(*command[:3], "resnet26", *command[4:], folder=tmp_path)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "missing: layer1.0.conv2.weight" in err
