@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -140,7 +141,7 @@ def ablate(
 def flops(
     model: ModelsArgument = None,
     variant: VariantOption = None,
-    layers: Annotated[bool, typer.Option("--layers", help="Break each model down by layer.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Break each model down by layer and stage.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Count parameters and MACs by stage, beside what fvcore and FlopCounterMode say.
@@ -154,13 +155,17 @@ def flops(
       acmix-bench flops nano nano-acmix@32 --layers
     """
     comparison = _measure("flops: parameters and multiply-adds", _rows(model, variant), ("params", "macs"), [])
-    (_print_json if as_json else _print_tables)(comparison)
+    if as_json:
+        _print_json(comparison, ("layers",) if layers else ())
+    else:
+        _print_tables(comparison)
     if layers and not as_json:
-        from acmix_bench.table import layer_table
+        from acmix_bench.table import layer_table, stage_table
 
         for line in comparison.lines:
-            if line.exact:
+            if "layers" in line.exact:
                 print("\n" + layer_table(line).render("text"), end="")
+                print("\n" + stage_table(line).render("text"), end="")
     raise typer.Exit(_exit_code(comparison))
 
 
@@ -358,10 +363,11 @@ def _print_tables(comparison: Comparison) -> None:
     print("\n".join(table.render("text") for table in tables(comparison)), end="")
 
 
-def _print_json(comparison: Comparison) -> None:
+def _print_json(comparison: Comparison, more: Sequence[str] = ()) -> None:
     from acmix_bench.table import flat
 
-    print(json.dumps([flat(line) for line in comparison.lines], indent=1))
+    rows = [flat(line) | {name: line.exact.get(name) for name in more} for line in comparison.lines]
+    print(json.dumps(rows, indent=1))
 
 
 def _print_epoch(epoch: int, loss: float, accuracy: float) -> None:

@@ -27,10 +27,8 @@ def draw(comparison: Comparison, path: Path) -> None:
     Raises:
         UserError: where nothing can be drawn, or the file cannot be written.
     """
-    if any("published" in figures_of(line.row) for line in comparison.lines):
-        figure = _published(comparison)
-    else:
-        figure = _measured(comparison)
+    measured = any(line.inference or line.training or line.accuracy for line in comparison.lines)
+    figure = _measured(comparison) if measured else _published(comparison)
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
@@ -49,6 +47,8 @@ def _published(comparison: Comparison) -> Figure:
             size = next(word for word in words if word.isdigit() or len(word) == 1)
             family = "-".join(word for word in words if word != size)
             families.setdefault(family, []).append((line.exact["macs"] / 1e9, known.top1, size))
+    if not families:
+        raise UserError("nothing to draw: no throughput, no accuracy, and no MACs of a model with a published top-1")
     figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
     for family, points in families.items():
         points.sort()
@@ -75,8 +75,6 @@ def _measured(comparison: Comparison) -> Figure:
         )
         if any(estimate for _, estimate, _ in values)
     ]
-    if not panels:
-        raise UserError("nothing to draw: no throughput or accuracy was measured")
     height = 1.2 + 0.35 * len(comparison.lines)
     size = (3.2 * len(panels) + 1.5, height)
     figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained")

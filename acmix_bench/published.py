@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from acmix_bench.spec import PACKAGE, Row
+from acmix_bench.spec import PACKAGE, Row, load_variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +54,10 @@ def _all() -> list[Figure]:
 
 def _name(row: Row) -> str:
     """A row's model as the papers call it: stand-alone self-attention has a name of its own."""
-    variant = row.variant
-    if variant.operator == "plain":
-        return row.case.backbone
-    if variant.content() == type(variant)(summary="-", claim="-").content():
-        return f"{row.case.backbone}-acmix"
-    if variant.paths == "attention" and row.case.backbone.startswith("resnet"):
-        return f"sasa-{row.case.backbone}"
+    variant = row.variant.content()
+    for name, called in (("plain", "{}"), ("acmix", "{}-acmix"), ("attention-only", "sasa-{}")):
+        if variant == load_variant(name).content():
+            return called.format(row.case.backbone)
     return f"{row.case.backbone}-{row.label}"
 
 

@@ -14,11 +14,11 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from acmix_bench import strict
 from acmix_bench.errors import UserError, unknown
 from acmix_bench.meters import METERS
 
@@ -27,8 +27,6 @@ FILES = {"variant": ("variants", ".yaml"), "experiment": ("experiments", ".yaml"
 OPERATORS = ("acmix", "conv", "plain")
 # The code whose behaviour a measurement depends on: part of every cell's key.
 MEASURED_CODE = ("ops", "backbones", "data", "meters")
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class Value(BaseModel):
@@ -248,7 +246,7 @@ def expand(text: str, baseline: Variant) -> list[Variant]:
             raise unknown("axis", axis, settable, where=f"--variant {text}")
     base = baseline.model_dump()
     variants = [
-        _validated(Variant, base | dict(zip(grid, values, strict=True)), where=f"--variant {text}")
+        strict.validated(Variant, base | dict(zip(grid, values, strict=True)), where=f"--variant {text}")
         for values in itertools.product(*grid.values())
     ]
     _refuse_without_effect(grid, variants, where=f"--variant {text}")
@@ -258,7 +256,7 @@ def expand(text: str, baseline: Variant) -> list[Variant]:
 def load_variant(name: str) -> Variant:
     """A variant by name, or from a YAML file of yours."""
     where, content = _read("variant", name)
-    variant = _validated(Variant, content, where=where)
+    variant = strict.validated(Variant, content, where=where)
     _refuse_without_effect([axis for axis in AXES if axis in content], [variant], where=where)
     return variant
 
@@ -274,7 +272,7 @@ def _refuse_without_effect(axes: Iterable[str], variants: Sequence[Variant], *, 
 def load_experiment(name: str) -> Experiment:
     """An experiment by name, or from a YAML file of yours; the file's stem is its name."""
     where, content = _read("experiment", name)
-    return _validated(Experiment, content | {"name": Path(where).stem}, where=where)
+    return strict.validated(Experiment, content | {"name": Path(where).stem}, where=where)
 
 
 def with_settings(experiment: Experiment, settings: Sequence[str]) -> Experiment:
@@ -293,7 +291,7 @@ def with_settings(experiment: Experiment, settings: Sequence[str]) -> Experiment
             content["protocol"][key] = value
         else:
             raise unknown("key", key, [*case_keys, "meters", *protocol_keys], where=f"--set {setting}")
-    return _validated(Experiment, content, where="--set " + " ".join(settings))
+    return strict.validated(Experiment, content, where="--set " + " ".join(settings))
 
 
 def settings() -> dict[str, str]:
@@ -351,57 +349,7 @@ def _read(kind: str, name: str) -> tuple[str, dict[str, Any]]:
     if not is_path and name not in known(kind):
         raise unknown(kind, name, known(kind))
     where, path = (name, Path(name)) if is_path else source(kind, name)
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except OSError as error:
-        raise UserError(f"{where}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where}: is not a text file") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{where}{place}: not valid YAML ({getattr(error, 'problem', error)})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{where}: holds no keys; it needs at least those of variants/acmix.yaml")
-    return where, content
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML without the silent loss of a key that stands twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for (key_node, _), key in zip(node.value, keys, strict=True):
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' stands twice", key_node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _validated(model: type[Model], content: dict[str, Any], *, where: str) -> Model:
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise _explained(first, model, where) from error
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
-
-
-def _explained(error: Any, model: type[BaseModel], where: str) -> UserError:
-    """Turn pydantic's first complaint into one line: file, key, nearest known name, known names."""
-    *parents, key = [str(part) for part in error["loc"]]
-    for parent in parents:
-        inner = model.model_fields[parent].annotation if parent in model.model_fields else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
-    if error["type"] == "extra_forbidden":
-        return unknown("key", key, model.model_fields, where=where)
-    if error["type"] == "literal_error":
-        values = get_args(model.model_fields[key].annotation)
-        return unknown("value", str(error["input"]), values, where=f"{where}: {key}")
-    if error["type"] == "missing":
-        return UserError(f"{where}: key '{key}' is missing")
-    return UserError(f"{where}: {key}={error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}")
+    return where, strict.read_yaml(path, where)
 
 
 def _plain(value: Any) -> str:

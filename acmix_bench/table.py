@@ -12,6 +12,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from acmix_bench.backbones import find
 from acmix_bench.compare import Comparison, Line
 from acmix_bench.ops.cost import STAGES
 from acmix_bench.published import figures_of, reasons_of
@@ -199,7 +200,25 @@ def layer_table(line: Line) -> Table:
         [layer["name"] or "(all)", layer["type"], _count(layer["parameters"]), _count(sum(layer["macs"].values()))]
         for layer in line.exact["layers"]
     ]
-    return Table(title=f"Layers of {line.row.label}", header=["layer", "type", "params", "MACs"], rows=rows)
+    return Table(title=f"Layers of {line.row.label}", header=["layer", "type", "params", "MACs\n(FLOPs)"], rows=rows)
+
+
+def stage_table(line: Line) -> Table:
+    """One model's MACs and parameters by the stages of its backbone; stem and head are the rest."""
+    stages = [module for module, _ in find(line.row.case.backbone).stages]
+    rows = []
+    for stage in (*stages, "rest"):
+        layers = [layer for layer in line.exact["layers"] if _stage_of(layer["name"], stages) == stage]
+        parameters = sum(layer["parameters"] for layer in layers)
+        rows.append([stage, _count(parameters), _count(sum(sum(layer["macs"].values()) for layer in layers))])
+    note = "Parameters are those of layers that multiply; normalisation and positions are left out."
+    return Table(
+        title=f"Stages of {line.row.label}", header=["stage", "params", "MACs\n(FLOPs)"], rows=rows, notes=[note]
+    )
+
+
+def _stage_of(layer: str, stages: Sequence[str]) -> str:
+    return next((stage for stage in stages if layer.startswith(f"{stage}.")), "rest")
 
 
 def to_csv(comparison: Comparison) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
-from safetensors import SafetensorError
+from PIL import Image
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights
@@ -23,25 +23,18 @@ from acmix_bench.errors import UserError
 State = dict[str, Tensor]
 CLASSES: list[str] = ResNet50_Weights.IMAGENET1K_V1.meta["categories"]
 
-# The released code's names in a ResNet's `conv2` and a Swin's `attn`, and ours. Shapes follow from ours.
+# Our names in a ResNet's `conv2` or a Swin's `attn`, and the released code's. Its 1x1 convolutions are linear layers
+# here, and its factors of one element are scalars.
 LAYER_NAMES = {
-    "conv_p.weight": "position.weight",
-    "conv_p.bias": "position.bias",
-    "fc.weight": "convolution.fully_connected.weight",
-    "fc.bias": "convolution.fully_connected.bias",
-    "dep_conv.weight": "convolution.kernel",
-    "rate1": "mix.alpha",
-    "rate2": "mix.beta",
+    "position": "conv_p",
+    "convolution.fully_connected": "fc",
+    "convolution.kernel": "dep_conv.weight",
+    "mix.alpha": "rate1",
+    "mix.beta": "rate2",
 }
-# Buffers that the released Swin stores and that follow from the model's sizes.
+# What follows from a model's sizes, or counts training steps: not needed, and no surplus.
 DERIVED = ("relative_position_index", "attn_mask")
-
-
-class _Inert:
-    """Stands for every class and function that a checkpoint names: called, it is an empty mapping, and nothing runs."""
-
-    def __new__(cls, *_: Any, **__: Any) -> Any:
-        return OrderedDict()
+COUNTER = "num_batches_tracked"
 
 
 def import_weights(source: Path, model_name: str, destination: Path) -> int:
@@ -50,17 +43,18 @@ def import_weights(source: Path, model_name: str, destination: Path) -> int:
     Nothing is written unless every tensor of the model is there, none is left over, and all have the right shape.
 
     Raises:
-        UserError: for a file that cannot be read, or that does not fit the model, saying what does not.
+        UserError: for a file that cannot be read, or that does not fit the model, naming what does not.
     """
-    model = build(model_name)
-    state = released_to_ours(read_checkpoint(source))
-    fit(model, state, where=str(source))
+    state = released_to_ours(read_checkpoint(source), build(model_name), where=str(source))
     unfinished = destination.with_name(f".{destination.name}.unfinished")
     try:
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, unfinished, {"model": model_name})
+        save_file(
+            {name: tensor.clone().contiguous() for name, tensor in state.items()}, unfinished, {"model": model_name}
+        )
         unfinished.replace(destination)
-    except OSError as error:
-        raise UserError(f"{destination}: cannot be written ({error.strerror})") from error
+    except (OSError, SafetensorError) as error:
+        unfinished.unlink(missing_ok=True)
+        raise UserError(f"{destination}: cannot be written ({error})") from error
     return len(state)
 
 
@@ -72,16 +66,21 @@ def predict(model_name: str, weights: Path, images: list[Path], *, top: int = 5)
     """
     model = build(model_name)
     try:
+        with safe_open(weights, "pt") as file:
+            made_for = (file.metadata() or {}).get("model", model_name)
         state = load_file(weights)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{weights}: cannot be read as safetensors ({error})") from error
-    fit(model, state, where=str(weights))
-    size = backbones.find_model(model_name).case.image_size
-    prepare = transforms.Compose([*still_size(size), *to_input()])
+    if made_for != model_name:
+        raise UserError(f"{weights}: holds weights of {made_for}, not of {model_name}")
+    wanted = model.state_dict()
+    if {name: t.shape for name, t in state.items()} != {name: t.shape for name, t in wanted.items()}:
+        raise UserError(f"{weights}: does not fit {model_name}; import the checkpoint again")
+    model.load_state_dict(state)
+    prepare = transforms.Compose([*still_size(backbones.find_model(model_name).case.image_size), *to_input()])
     batch = torch.stack([prepare(_open(path)) for path in images])
     with torch.inference_mode():
-        probabilities = model.eval()(batch).softmax(-1)
-    best = probabilities.topk(top)
+        best = model.eval()(batch).softmax(-1).topk(top)
     return [
         [(CLASSES[index], probability) for index, probability in zip(indices, values, strict=True)]
         for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
@@ -89,8 +88,14 @@ def predict(model_name: str, weights: Path, images: list[Path], *, top: int = 5)
 
 
 def build(model_name: str) -> nn.Module:
-    """A model by name for ImageNet's 1000 classes."""
+    """A model by name for ImageNet's 1000 classes.
+
+    Raises:
+        UserError: for an unknown name, or an operator alone, which has no classes.
+    """
     row = backbones.find_model(model_name)
+    if backbones.is_single_operator(row.case.backbone):
+        raise UserError(f"{model_name} is an operator alone; it has no classes")
     size = row.case.image_size
     return backbones.build(row.case.backbone, row.variant, in_channels=3, num_classes=1000, image_size=size)
 
@@ -104,99 +109,114 @@ def read_checkpoint(source: Path) -> State:
         UserError: where the file cannot be read, or holds no tensors.
     """
     try:
-        named = torch.serialization.get_unsafe_globals_in_checkpoint(source)
-        with torch.serialization.safe_globals([(_Inert, name) for name in named]):
-            content = torch.load(source, map_location="cpu", weights_only=True)
+        content = _load(source)
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror})") from error
     except pickle.UnpicklingError as error:
         raise UserError(f"{source}: is not a checkpoint of torch, or holds code that is refused") from error
-    except (RuntimeError, ValueError, EOFError) as error:
-        raise UserError(f"{source}: is not a checkpoint of torch ({str(error).splitlines()[0]})") from error
+    except (RuntimeError, ValueError, EOFError, TypeError, AttributeError, KeyError) as error:
+        raise UserError(f"{source}: is not a checkpoint of torch ({type(error).__name__})") from error
     for nest in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(nest), dict):
             content = content[nest]
-    state = {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)} if content else {}
+    entries = content.items() if isinstance(content, dict) else ()
+    state = {str(name): tensor for name, tensor in entries if isinstance(tensor, Tensor)}
     if not state:
-        raise UserError(f"{source}: holds no tensors")
+        raise UserError(f"{source}: holds no tensors by name")
     if all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    return state
+    return {name: tensor for name, tensor in state.items() if name.rpartition(".")[2] not in DERIVED}
 
 
-def released_to_ours(state: State) -> State:
-    """Rename and reshape the released code's tensors; what needs neither stays as it is.
+def released_to_ours(released: State, model: nn.Module, *, where: str) -> State:
+    """Rename and reshape the released code's tensors to a model's.
 
-    ResNet: the three projections of a layer become one. Swin: the released code keeps each stage's merging at its end,
-    timm at the beginning of the next.
+    Raises:
+        UserError: naming what is missing, surplus or of another shape, as the released code calls it.
     """
     ours: State = {}
-    for name, tensor in state.items():
-        if name.rpartition(".")[2] in DERIVED:
+    used: set[str] = set()
+    missing, wrong = [], []
+    for name, wanted in model.state_dict().items():
+        parts = {part: released.get(part) for part in released_names(name, is_swin=hasattr(model, "patch_embed"))}
+        used |= parts.keys()
+        found = [part for part in parts.values() if part is not None]
+        missing += [part for part, tensor in parts.items() if tensor is None and not part.endswith(COUNTER)]
+        if len(found) < len(parts):
+            ours[name] = torch.zeros_like(wanted)
             continue
-        layer = re.fullmatch(r"(.*?\.(?:conv2|attn))\.(\w+(?:\.\w+)?)", name)
-        if layer and layer[2] in LAYER_NAMES:
-            new = LAYER_NAMES[layer[2]]
-            ours[f"{layer[1]}.{new}"] = tensor.reshape(_squeezed(new, tensor))
-        elif layer and re.fullmatch(r"conv[123]\.(weight|bias)", layer[2]):
-            kind = layer[2].partition(".")[2]
-            parts = [state.get(f"{layer[1]}.conv{number}.{kind}") for number in (1, 2, 3)]
-            if all(part is not None for part in parts):
-                ours[f"{layer[1]}.qkv.{kind}"] = torch.cat([part for part in parts if part is not None])
-            else:
-                ours[name] = tensor
-        elif merging := re.fullmatch(r"layers\.(\d+)\.downsample\.(.+)", name):
-            ours[f"layers.{int(merging[1]) + 1}.downsample.{merging[2]}"] = tensor
-        elif name in ("head.weight", "head.bias") and "layers.0.blocks.0.norm1.weight" in state:
-            ours[name.replace("head.", "head.fc.")] = tensor
-        else:
-            ours[name] = tensor
+        sizes = (wanted.shape[0] // len(parts), *wanted.shape[1:]) if wanted.ndim else ()
+        for part, tensor in parts.items():
+            if tensor is not None and not _same_but_for_ones(tuple(tensor.shape), sizes):
+                wrong.append(f"{part} is {_shape(tuple(tensor.shape))} instead of {_shape(sizes)}")
+        if not wrong:
+            ours[name] = torch.cat([part.reshape(sizes or (1,)) for part in found]).reshape(wanted.shape)
+    complaints = {"missing": missing, "surplus": sorted(released.keys() - used), "wrong shape": wrong}
+    if any(complaints.values()):
+        told = "; ".join(f"{what}: {', '.join(names)}" for what, names in complaints.items() if names)
+        raise UserError(f"{where}: does not fit the model; {told}")
     return ours
 
 
-def fit(model: nn.Module, state: State, *, where: str) -> None:
-    """Load a state that fits exactly.
+def released_names(name: str, *, is_swin: bool) -> list[str]:
+    """What the released code calls one of our tensors; several where ours is several of its, one after another.
 
-    Raises:
-        UserError: naming what is missing, surplus or of another shape.
+    ResNet: our one projection is its three. Swin: it keeps each stage's merging at its end, timm at the beginning of
+    the next.
     """
-    wanted = model.state_dict()
-    wrong = [
-        f"{name} is {_shape(state[name])} instead of {_shape(wanted[name])}"
-        for name in wanted
-        if name in state and state[name].shape != wanted[name].shape
-    ]
-    complaints = [
-        _some("missing", [name for name in wanted if name not in state]),
-        _some("surplus", [name for name in state if name not in wanted]),
-        _some("wrong shape", wrong),
-    ]
-    if any(complaints):
-        raise UserError(f"{where}: does not fit the model; {'; '.join(filter(None, complaints))}")
-    model.load_state_dict(state)
+    layer = re.fullmatch(r"(.*\.(?:conv2|attn))\.(.+)", name)
+    if layer and layer[1].endswith("conv2") and layer[2].startswith("qkv."):
+        return [f"{layer[1]}.{layer[2].replace('qkv', f'conv{number}')}" for number in (1, 2, 3)]
+    if layer:
+        for our, theirs in LAYER_NAMES.items():
+            if layer[2] == our or layer[2].startswith(f"{our}."):
+                return [f"{layer[1]}.{theirs}{layer[2].removeprefix(our)}"]
+    merging = re.fullmatch(r"layers\.(\d+)\.downsample\.(.+)", name) if is_swin else None
+    if merging:
+        return [f"layers.{int(merging[1]) - 1}.downsample.{merging[2]}"]
+    return [name.replace("head.fc.", "head.")] if is_swin else [name]
 
 
-def _squeezed(name: str, tensor: Tensor) -> tuple[int, ...]:
-    """1x1 convolutions are linear layers here, and the two factors are scalars."""
-    if name.startswith("mix."):
-        return () if tensor.numel() == 1 else tuple(tensor.shape)
-    is_kernel = name == "convolution.kernel"
-    return tuple(tensor.shape) if is_kernel or tensor.shape[2:] != (1, 1) else tuple(tensor.shape[:2])
+def _load(source: Path) -> Any:
+    """The content of a file, by torch's reader that makes nothing but tensors and plain containers."""
+    try:
+        return torch.load(source, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        named = torch.serialization.get_unsafe_globals_in_checkpoint(source)
+    shells: list[Any] = [(_InertObject if name.startswith("numpy") else _InertMapping, name) for name in named]
+    with torch.serialization.safe_globals(shells):
+        return torch.load(source, map_location="cpu", weights_only=True)
 
 
-def _some(what: str, names: list[str], *, shown: int = 8) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return f"{what}: {', '.join(names[:shown])}{more}" if names else ""
+class _InertMapping:
+    """Stands for every class and function that a checkpoint names: called, it is an empty mapping, and nothing runs."""
+
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        return OrderedDict()
 
 
-def _shape(tensor: Tensor) -> str:
-    return "x".join(str(size) for size in tensor.shape) or "a scalar"
+class _InertObject:
+    """The same for numpy's values, which are no mappings."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        return
+
+    def __setstate__(self, _: Any) -> None:
+        return
+
+
+def _same_but_for_ones(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
+    """Whether two shapes agree once the edges of 1x1 kernels and single elements are left out."""
+    return first == second or first in ((*second, 1, 1), (*second, 1))
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(str(size) for size in shape) or "a scalar"
 
 
 def _open(path: Path) -> Image.Image:
     try:
         return Image.open(path).convert("RGB")
-    except UnidentifiedImageError as error:
-        raise UserError(f"{path}: is not an image that can be read") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or "no image, or a broken or far too large one"
+        raise UserError(f"{path}: cannot be read ({reason})") from error

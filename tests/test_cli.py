@@ -141,6 +141,7 @@ def test_ctrl_c_while_starting_is_one_line(seconds: float, tmp_path: Path) -> No
         (["ablate", "-v", "operator=sys:Foo"], "no Python module named 'sys'"),
         (["ablate", "-v", "operator=.x:Foo"], "no Python module named '.x'"),
         (["ablate", "-v", "paths=conv,window=3"], "window has no effect with operator=acmix, paths=conv"),
+        (["flops", "pvt-t@20"], "pvt-t@20 on pvt-t@20: the sizes do not fit"),
         (["flops", "nano@0"], "'0' is not an image size in pixels"),
         (["flops", "swin-t-shift-tensr"], "unknown variant 'shift-tensr'; did you mean 'shift-tensor'?"),
         (["flops", "swin-t-conv3x3"], "swin-t has window attention; operator=conv does not fit it"),
@@ -210,3 +211,4 @@ def test_weights_are_imported_and_used(tmp_path: Path) -> None:
     code, out, err = acmix_bench(*command[:3], "resnet26", *command[4:], folder=tmp_path)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "missing: layer1.0.conv2.weight" in err
+    assert "surplus: layer1.0.conv2.conv1.bias" in err

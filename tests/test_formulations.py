@@ -89,7 +89,7 @@ def literal_vector_attention(layer: PatchwiseACmix, x: torch.Tensor) -> torch.Te
     out = torch.zeros_like(v)
     relations = []
     if layer.relation == "pairwise":
-        p = layer.position(grid).expand(batch, -1, -1, -1)
+        p = layer.position(grid.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).expand(batch, -1, -1, -1)
     padded_k, padded_v = (F.pad(t, [pad] * 4, mode="reflect") for t in (k, v))
     padded_p = F.pad(p, [pad] * 4, mode="reflect") if layer.relation == "pairwise" else None
     taps = [(dy, dx) for dy in range(layer.window) for dx in range(layer.window)]
@@ -156,6 +156,23 @@ def test_the_attention_path_alone_is_swins_own_attention(size: int) -> None:
     x = torch.randn(1, 3, size, size)
     with torch.no_grad():
         torch.testing.assert_close(ours(x), plain(x), rtol=1e-4, atol=1e-5)
+
+
+def test_swin_drops_paths_at_the_same_rates_with_and_without_acmix() -> None:
+    rates = []
+    for variant in ("plain", "acmix"):
+        model = backbones.build("swin-t", spec.load_variant(variant), in_channels=3, num_classes=10, image_size=64)
+        rates.append([getattr(block.drop_path1, "drop_prob", 0) for stage in model.layers for block in stage.blocks])
+    assert rates[0] == rates[1]
+    assert max(rates[0]) > 0
+
+
+def test_half_precision_keeps_the_coordinates_of_pairwise_attention_exact() -> None:
+    layer = PatchwiseACmix(32, 3, relation="pairwise", paths="attention")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert layer(torch.randn(2, 32, 6, 5)).isfinite().all()
+    half = PatchwiseACmix(32, 3, relation="pairwise").bfloat16()
+    assert half(torch.randn(2, 32, 6, 5, dtype=torch.bfloat16)).isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ ROOT = Path(acmix_bench.__file__).parent
 LAYERS = [
     "errors",
     "ops",
+    "strict",
     "meters.__init__",
     "spec",
     "data.__init__",

@@ -34,6 +34,16 @@ def test_what_is_kept_for_the_gradient_is_counted() -> None:
     out.backward()
 
 
+def test_inference_mode_hides_nothing() -> None:
+    x, weight = torch.randn(2, 64, 32, 32), torch.randn(64, 64)
+    peaks = []
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode(), LiveMemory() as memory:
+            torch.nn.functional.linear(x.permute(0, 2, 3, 1), weight)
+        peaks.append(memory.peak)
+    assert peaks == [2 * 2 * 64 * 32 * 32 * 4] * 2, "the result, and a copy of the input"
+
+
 def test_in_place_updates_of_what_was_there_cost_nothing() -> None:
     x = torch.zeros(MIB // 4)
     with LiveMemory() as memory:

@@ -207,7 +207,7 @@ def test_autocast_keeps_the_coordinates_exact() -> None:
     """On a wide map neighbouring coordinates differ by less than bfloat16 can tell."""
     module = ACmix(4, 8, paths="attention")
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        positions = module._positions(4, 1000)
+        positions = attention.project_coordinates(module.position, 4, 1000)
         out = module(torch.randn(1, 4, 9, 9))
     assert positions.dtype == torch.float32
     assert len(positions[0, :, 0].unique()) == 1000

@@ -217,7 +217,7 @@ def test_released_weights_give_the_released_outputs(model: str, nest: str, tmp_p
     torch.save({nest: saved, "epoch": 3} if nest else saved, tmp_path / "released.pth")
     count = weights.import_weights(tmp_path / "released.pth", model, tmp_path / "ours.safetensors")
     network = weights.build(model)
-    weights.fit(network, weights.load_file(tmp_path / "ours.safetensors"), where="test")
+    network.load_state_dict(weights.load_file(tmp_path / "ours.safetensors"))
     assert count == len(network.state_dict())
     x = torch.randn(1, 3, size, size)
     with torch.no_grad():
@@ -232,12 +232,15 @@ def test_weights_that_do_not_fit_are_told_apart_and_nothing_is_written(tmp_path:
     state = resnet_state()
     del state["fc.bias"]
     state["extra.weight"] = torch.zeros(1)
+    del state["layer1.0.conv2.conv3.weight"]
     state["fc.weight"] = torch.zeros(10, 1024)
     torch.save(state, tmp_path / "odd.pth")
     with pytest.raises(UserError) as error:
         weights.import_weights(tmp_path / "odd.pth", "resnet26-acmix", tmp_path / "out.safetensors")
-    for part in ("missing: fc.bias", "surplus: extra.weight", "fc.weight is 10x1024 instead of 1000x2048"):
-        assert part in str(error.value)
+    assert str(error.value).endswith(
+        "does not fit the model; missing: layer1.0.conv2.conv3.weight, fc.bias; surplus: extra.weight; "
+        "wrong shape: fc.weight is 10x1024 instead of 1000x2048"
+    )
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["odd.pth"]
 
@@ -253,9 +256,51 @@ class Config(dict):
     """What the released Swin stores beside its weights: a class that the reader does not have."""
 
 
-def test_classes_of_a_checkpoint_are_not_needed(tmp_path: Path) -> None:
-    torch.save({"model": resnet_state(), "config": Config(a=1)}, tmp_path / "configured.pth")
-    assert len(weights.read_checkpoint(tmp_path / "configured.pth")) == len(resnet_state())
+class Node(dict):
+    """A configuration with attributes of its own, as yacs' nodes have."""
+
+    def __init__(self, content: dict[str, object], *, frozen: bool) -> None:
+        super().__init__(content)
+        self.frozen = frozen
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        Config(a=1),
+        Node({"a": Node({"b": 2}, frozen=True)}, frozen=True),
+        np.float64(81.9),
+        np.arange(3),
+        Path("a/b"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_stands_beside_the_weights_is_passed_over(beside: object, tmp_path: Path) -> None:
+    torch.save({"model": resnet_state(), "beside": beside}, tmp_path / "full.pth")
+    assert len(weights.read_checkpoint(tmp_path / "full.pth")) == len(resnet_state())
+
+
+def test_files_of_old_torch_are_read(tmp_path: Path) -> None:
+    old = {name: tensor for name, tensor in resnet_state().items() if "num_batches" not in name}
+    torch.save(old, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    count = weights.import_weights(tmp_path / "old.pth", "resnet26-acmix", tmp_path / "ours.safetensors")
+    assert count == len(weights.build("resnet26-acmix").state_dict())
+
+
+@pytest.mark.parametrize("content", [torch.zeros(3), [torch.zeros(3)], {"epoch": 3}], ids=["tensor", "list", "number"])
+def test_files_without_named_tensors_are_refused(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "odd.pth")
+    with pytest.raises(UserError, match="holds no tensors by name"):
+        weights.read_checkpoint(tmp_path / "odd.pth")
+
+
+def test_a_destination_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    torch.save(resnet_state(), tmp_path / "released.pth")
+    (tmp_path / "folder").mkdir()
+    for out in ("nowhere/x.safetensors", "folder"):
+        with pytest.raises(UserError, match="cannot be written"):
+            weights.import_weights(tmp_path / "released.pth", "resnet26-acmix", tmp_path / out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "released.pth"]
 
 
 def test_no_code_of_a_checkpoint_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +330,11 @@ def test_predict_names_the_likely_classes(tmp_path: Path) -> None:
     assert all(name in weights.CLASSES for name, _ in classes)
     assert [p for _, p in classes] == sorted((p for _, p in classes), reverse=True)
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(UserError, match="is not an image"):
+    with pytest.raises(UserError, match="no image"):
         weights.predict("resnet26-acmix", tmp_path / "w.safetensors", [tmp_path / "text.png"])
+    with pytest.raises(UserError, match=r"holds weights of resnet26-acmix, not of resnet26"):
+        weights.predict("resnet26", tmp_path / "w.safetensors", [tmp_path / "image.png"])
+    with pytest.raises(UserError, match="it has no classes"):
+        weights.predict("operator-64-acmix", tmp_path / "w.safetensors", [tmp_path / "image.png"])
     with pytest.raises(UserError, match=r"cannot be read as safetensors"):
         weights.predict("resnet26-acmix", tmp_path / "text.png", [tmp_path / "image.png"])

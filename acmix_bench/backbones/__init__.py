@@ -173,10 +173,13 @@ def operator_of(variant: Variant, name: str) -> Operator | None:
     for axis, default in (("heads", 4), ("window", 7)):
         if getattr(variant, axis) != default:
             raise UserError(f"{name} sets its own {axis}; {axis}={getattr(variant, axis)} does not fit it")
+    make = resolve_name(OPERATORS[attention])
+    if variant.operator == "plain" and attention == "window":
+        return None
     if variant.operator == "plain":
-        return None if attention == "window" else partial(resolve_name(OPERATORS[attention]), paths="attention")
+        return partial(make, paths="attention", implementation=variant.implementation)
     axes = ("kernel_size", "paths", "mix", "shift", "kernel", "init", "implementation")
-    return partial(resolve_name(OPERATORS[attention]), **{axis: getattr(variant, axis) for axis in axes})
+    return partial(make, **{axis: getattr(variant, axis) for axis in axes})
 
 
 def _local_operator(variant: Variant) -> Operator:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from acmix_bench.backbones import find
+from acmix_bench.errors import UserError
 
 STRIDES = (4, 8, 16, 32)
 
@@ -33,6 +34,8 @@ class Features(nn.Module):
         self.model = model
         self._maps: list[Tensor] = []
         entry = find(name)
+        if not entry.stages:
+            raise UserError(f"backbone {name} has no four stages at stride 4 to 32")
         self.channels_last = entry.attention == "window"
         self.feature_info = [
             {"num_chs": channels, "reduction": stride, "module": module}

@@ -20,6 +20,7 @@ class Block(SwinTransformerBlock):  # type: ignore[misc]
     def __init__(self, block: Any, attention: Attention) -> None:
         sizes = {name: getattr(block, name) for name in ("window_size", "shift_size", "mlp_ratio")}
         super().__init__(block.dim, block.input_resolution, block.attn.num_heads, **sizes)
+        self.drop_path1, self.drop_path2 = block.drop_path1, block.drop_path2
         self.attn = attention(block.dim, block.attn.num_heads, block.window_size)
 
     def _attn(self, x: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ def inference(subject: Subject, *, clock: Clock = time.perf_counter) -> dict[str
         with torch.inference_mode(), subject.autocast():
             model(images)
 
-    return _sample(step, subject, clock)
+    return _sample(step, lambda: None, subject, clock)
 
 
 def training(subject: Subject, *, clock: Clock = time.perf_counter) -> dict[str, Any]:
@@ -43,10 +43,10 @@ def training(subject: Subject, *, clock: Clock = time.perf_counter) -> dict[str,
         loss.backward()
         optimiser.step()
 
-    return _sample(step, subject, clock)
+    return _sample(step, optimiser.zero_grad, subject, clock)
 
 
-def _sample(step: Callable[[], None], subject: Subject, clock: Clock) -> dict[str, Any]:
+def _sample(step: Callable[[], None], release: Callable[[], None], subject: Subject, clock: Clock) -> dict[str, Any]:
     """Warm up for a fifth of the time, at least twice, then sample until it is up, at least three times."""
     seconds, device = subject.protocol["seconds"], subject.device
     warm = clock() + seconds / 5
@@ -62,6 +62,7 @@ def _sample(step: Callable[[], None], subject: Subject, clock: Clock) -> dict[st
         step()
         _synchronise(device)
         samples.append(clock() - before)
+    release()  # the gradients of the last step; those of the next belong to its peak
     return {"seconds": samples, "batch": subject.protocol["batch"], "peak_bytes": _peak_bytes(step, device)}
 
 

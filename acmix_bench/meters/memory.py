@@ -23,6 +23,10 @@ class LiveMemory(TorchDispatchMode):
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with self:  # inference mode hands over whole composites; their parts are what takes memory
+            decomposed = func.decompose(*args, **(kwargs or {}))
+        if decomposed is not NotImplemented:
+            return decomposed
         for storage in _storages((args, kwargs)):
             self._watch(storage, count=False)
         out = func(*args, **(kwargs or {}))

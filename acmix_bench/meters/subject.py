@@ -101,13 +101,18 @@ def check(cell: Cell) -> None:
         UserError: for a backbone, operator, data set, device or shape that cannot be.
     """
     subject = Subject.of(cell)
+    where = f"{cell.row.label} on {cell.row.case.backbone}@{cell.row.case.image_size}"
+    place = "cpu" if ":" in cell.row.variant.operator else "meta"
     if cell.meter == "accuracy" and backbones.is_single_operator(cell.row.case.backbone):
         raise UserError(f"{cell.row.case.backbone} has no classes to learn; measure accuracy on nano")
     try:
         if cell.meter == "accuracy":
             data.load(cell.row.case.data, cell.row.case.image_size, cell.protocol["data_root"])
         _ = subject.device
-        place = "cpu" if ":" in cell.row.variant.operator else "meta"
         subject.build(place)(subject.images(2, place))
     except UserError as error:
-        raise UserError(f"{cell.row.label} on {cell.row.case.backbone}@{cell.row.case.image_size}: {error}") from error
+        raise UserError(f"{where}: {error}") from error
+    except RuntimeError as error:
+        if place == "meta":
+            raise UserError(f"{where}: the sizes do not fit ({str(error).splitlines()[0]})") from error
+        raise

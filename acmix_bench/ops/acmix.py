@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from typing import Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acmix_bench.errors import ShapeError
 from acmix_bench.ops import attention, cost, reference
-from acmix_bench.ops.convolution import ConvolutionPath, Implementation, Init, Kernel, Shift, grouped_maps
+from acmix_bench.ops.convolution import Axes, ConvolutionPath, grouped_maps
 from acmix_bench.ops.mix import Kind, Mix, Paths
 
 
@@ -26,14 +25,10 @@ class ACmix(nn.Module):
         channels: channels of the output, C. Divisible by `heads`.
         heads: N; each head has d = C / N channels.
         window: the attention window's edge, odd.
-        kernel_size: the convolution's edge, odd.
         stride: both paths keep every stride-th pixel; the output is ceil(size / stride).
         paths: which paths exist. With one path there is nothing to mix.
         mix: add as they are (1, 1), as (alpha, 1 - alpha), or as (alpha, beta); learned scalars start at 0.5.
-        shift: move the taps by a grouped convolution, or by slicing and adding.
-        kernel: whether the grouped convolution's weights train. Fixed ones are a buffer, not a parameter.
-        init: start the grouped convolution as the shift, or at random (Kaiming).
-        implementation: `production`, or `reference` (the formulas as they stand).
+        axes: those of the convolution path, see `acmix_bench.ops.convolution.Axes`.
 
     Shape:
         (B, in_channels, H, W) to (B, channels, ceil(H / stride), ceil(W / stride)), channels-last in memory
@@ -50,40 +45,24 @@ class ACmix(nn.Module):
         *,
         heads: int = 4,
         window: int = 7,
-        kernel_size: int = 3,
         stride: int = 1,
         paths: Paths = "both",
         mix: Kind = "alpha-beta",
-        shift: Shift = "group",
-        kernel: Kernel = "learned",
-        init: Init = "shift",
-        implementation: Implementation = "production",
+        **axes: Unpack[Axes],
     ) -> None:
         super().__init__()
         if channels % heads:
             raise ShapeError(f"{channels} channels do not divide into {heads} heads")
-        for name, edge in (("attention window", window), ("kernel size", kernel_size)):
-            if edge < 1 or edge % 2 == 0:
-                raise ShapeError(f"the {name} is {edge}, but must be odd: it is centred on a pixel")
-        self.channels, self.heads, self.stride = channels, heads, stride
-        self.window, self.kernel_size = window, kernel_size
-        self.paths, self.shift, self.implementation = paths, shift, implementation
+        if window < 1 or window % 2 == 0:
+            raise ShapeError(f"the attention window is {window}, but must be odd: it is centred on a pixel")
+        self.channels, self.heads, self.window, self.stride = channels, heads, window, stride
+        self.paths, self.implementation = paths, axes.get("implementation", "production")
 
         self.qkv = nn.Conv2d(in_channels, 3 * channels, 1)
         if paths != "conv":
             self.position = nn.Linear(2, channels // heads)
         if paths != "attention":
-            self.convolution = ConvolutionPath(
-                channels // heads,
-                3 * heads,
-                heads,
-                kernel_size=kernel_size,
-                stride=stride,
-                shift=shift,
-                kernel=kernel,
-                init=init,
-                implementation=implementation,
-            )
+            self.convolution = ConvolutionPath(channels // heads, 3 * heads, heads, stride=stride, **axes)
         if paths == "both":
             self.mix = Mix(mix)
 
@@ -101,34 +80,22 @@ class ACmix(nn.Module):
     def _attend(self, qkv_BHWc: Tensor) -> Tensor:
         attend = reference.local_attention if self.implementation == "reference" else attention.local_attention
         q, k, v = qkv_BHWc.chunk(3, dim=-1)
-        position = self._positions(*qkv_BHWc.shape[1:3]).to(qkv_BHWc.dtype)
+        position = attention.project_coordinates(self.position, *qkv_BHWc.shape[1:3]).to(qkv_BHWc.dtype)
         out = attend(q, k, v, position, heads=self.heads, window=self.window, stride=self.stride)
         return out.permute(0, 3, 1, 2)
 
-    def _positions(self, height: int, width: int) -> Tensor:
-        """(H, W, d): the projected coordinates, in float32 at least whatever the model's dtype."""
-        weight, bias = self.position.weight, self.position.bias
-        exact = torch.promote_types(weight.dtype, torch.float32)
-        x = torch.linspace(-1, 1, width, dtype=exact, device=weight.device)
-        y = torch.linspace(-1, 1, height, dtype=exact, device=weight.device)
-        grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
-        # Autocast would lower the coordinates' precision; the meta device knows no autocast.
-        on_meta = weight.device.type == "meta"
-        with nullcontext() if on_meta else torch.autocast(weight.device.type, enabled=False):
-            return F.linear(grid, weight.to(exact), bias.to(exact))
-
     def macs(self, x: Tensor) -> dict[str, int]:
-        """Multiply-adds of one image by stage, from the closed form (`acmix_bench.ops.cost`)."""
+        """Multiply-adds of one image by stage: the closed form of `acmix_bench.ops.cost`."""
         return cost.operator_macs(
             self.qkv.in_channels,
             self.channels,
             *x.shape[-2:],
             heads=self.heads,
             window=self.window,
-            kernel_size=self.kernel_size,
+            kernel_size=self.convolution.kernel_size if self.paths != "attention" else 1,
             stride=self.stride,
             paths=self.paths,
-            shift=self.shift,
+            shift=self.convolution.shift if self.paths != "attention" else "tensor",
         )
 
     def extra_repr(self) -> str:

@@ -23,10 +23,11 @@ L queries of a tile, S keys of a tile.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from acmix_bench.errors import ShapeError
 
@@ -48,6 +49,19 @@ def check_window(height: int, width: int, window: int) -> None:
             f"{pad} needs at least {pad + 1} pixels each way; use window {2 * min(height, width) - 1} or less, "
             "or a larger image"
         )
+
+
+def project_coordinates(projection: nn.Linear, height: int, width: int) -> Tensor:
+    """Project each pixel's place, x and y from -1 to 1: (H, W, d), in float32 at least whatever the model's dtype."""
+    weight, bias = projection.weight, projection.bias
+    exact = torch.promote_types(weight.dtype, torch.float32)
+    x = torch.linspace(-1, 1, width, dtype=exact, device=weight.device)
+    y = torch.linspace(-1, 1, height, dtype=exact, device=weight.device)
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    # Autocast would lower the coordinates' precision; the meta device knows no autocast.
+    on_meta = weight.device.type == "meta"
+    with nullcontext() if on_meta else torch.autocast(weight.device.type, enabled=False):
+        return F.linear(grid, weight.to(exact), bias.to(exact))
 
 
 def local_attention(

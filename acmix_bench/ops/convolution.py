@@ -9,18 +9,29 @@ C channels each), k kernel, m = k^2, H W map, h w output grid.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from acmix_bench.errors import ShapeError
 from acmix_bench.ops import reference
 
-Shift = Literal["tensor", "group"]
-Kernel = Literal["fixed", "learned"]
-Init = Literal["shift", "random"]
-Implementation = Literal["production", "reference"]
+
+class Axes(TypedDict, total=False):
+    """The axes of the convolution path, which every formulation of ACmix takes as keyword arguments.
+
+    `shift`: move the taps by a grouped convolution, or by slicing and adding. `kernel`: whether the grouped convolution
+    trains; a fixed one is a buffer, not a parameter. `init`: start it as the shift, or at random (Kaiming).
+    `kernel_size`: k, odd. `implementation`: production, or the formulas as they stand.
+    """
+
+    kernel_size: int
+    shift: Literal["tensor", "group"]
+    kernel: Literal["fixed", "learned"]
+    init: Literal["shift", "random"]
+    implementation: Literal["production", "reference"]
 
 
 class ConvolutionPath(nn.Module):
@@ -31,34 +42,29 @@ class ConvolutionPath(nn.Module):
         maps: i, the values of one group and pixel that the fully connected layer mixes.
         outputs: N, channels that each group gives.
         bias: whether the fully connected layer has one. The grouped convolution has none, by decision.
-        shift, kernel, init: as in `acmix_bench.ops.acmix.ACmix`.
+        axes: see `Axes`.
 
     Shape:
         (B, H, W, d, i) to (B, C, h, w), channels e-major (e * N + n), channels-last in memory in production.
+
+    Raises:
+        ShapeError: for an even kernel.
     """
 
     def __init__(
-        self,
-        groups: int,
-        maps: int,
-        outputs: int,
-        *,
-        kernel_size: int = 3,
-        stride: int = 1,
-        bias: bool = False,
-        shift: Shift = "group",
-        kernel: Kernel = "learned",
-        init: Init = "shift",
-        implementation: Implementation = "production",
+        self, groups: int, maps: int, outputs: int, *, stride: int = 1, bias: bool = False, **axes: Unpack[Axes]
     ) -> None:
         super().__init__()
-        self.groups, self.maps, self.outputs = groups, maps, outputs
-        self.kernel_size, self.stride = kernel_size, stride
-        self.shift, self.init, self.implementation = shift, init, implementation
-        self.fully_connected = nn.Linear(maps, kernel_size**2, bias=bias)
-        if shift == "group":
-            weights = torch.empty(groups * outputs, kernel_size**2, kernel_size, kernel_size)
-            if kernel == "learned":
+        self.groups, self.maps, self.outputs, self.stride = groups, maps, outputs, stride
+        self.kernel_size = axes.get("kernel_size", 3)
+        self.shift, self.init = axes.get("shift", "group"), axes.get("init", "shift")
+        self.implementation = axes.get("implementation", "production")
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ShapeError(f"the kernel size is {self.kernel_size}, but must be odd: it is centred on a pixel")
+        self.fully_connected = nn.Linear(maps, self.kernel_size**2, bias=bias)
+        if self.shift == "group":
+            weights = torch.empty(groups * outputs, self.kernel_size**2, self.kernel_size, self.kernel_size)
+            if axes.get("kernel", "learned") == "learned":
                 self.kernel = nn.Parameter(weights)
             else:
                 self.register_buffer("kernel", weights)
@@ -87,10 +93,17 @@ class ConvolutionPath(nn.Module):
             stride=self.stride,
         )
 
+    def cost(self, height: int, width: int) -> dict[str, int]:
+        """Multiply-adds of the path's two stages for one H x W map."""
+        grid = -(-height // self.stride) * -(-width // self.stride)
+        taps = self.kernel_size**2
+        return {
+            "fully_connected": self.maps * taps * self.groups * height * width,
+            "grouped_convolution": taps**2 * self.groups * self.outputs * grid if self.shift == "group" else 0,
+        }
+
     def extra_repr(self) -> str:
-        return (
-            f"groups={self.groups}, outputs={self.outputs}, stride={self.stride}, shift={self.shift}, init={self.init}"
-        )
+        return f"groups={self.groups}, outputs={self.outputs}, stride={self.stride}, shift={self.shift}"
 
 
 def grouped_maps(qkv: Tensor, heads: int) -> Tensor:

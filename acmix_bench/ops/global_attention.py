@@ -6,12 +6,14 @@ where there is one.
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acmix_bench.ops import reference
-from acmix_bench.ops.convolution import ConvolutionPath, Implementation, Init, Kernel, Shift, grouped_maps
+from acmix_bench.ops.convolution import Axes, ConvolutionPath, grouped_maps
 from acmix_bench.ops.cost import STAGES
 from acmix_bench.ops.mix import Kind, Mix, Paths
 
@@ -21,12 +23,12 @@ class GlobalACmix(nn.Module):
 
     The authors never released their PVT. This is the plainest reading of "both paths share the projections": nothing
     is projected twice. PVT projects keys and values on the map reduced by R, so the convolution path sees these brought
-    back to H x W by repetition. As in the released Swin, the fully connected layer has a bias, the output projection
-    belongs to the attention path, and the class token takes part in the attention alone.
+    back to H x W by their nearest neighbours. As in the released Swin, the fully connected layer has a bias, the output
+    projection belongs to the attention path, and the class token takes part in the attention alone.
 
     The alternative is to project keys and values a second time at full size for the convolution path, with the same
-    weights: the same parameters, and 2 C^2 H W more multiply-adds a block, which puts PVT-T-ACmix at 2.19 G where the
-    paper prints 2.0 and this reading has 2.01. With `paths="attention"` this is PVT's own attention.
+    weights: the same parameters, and 2 C^2 H W more multiply-adds a block, which puts PVT-T-ACmix at 2.20 G where the
+    paper prints 2.0 and this reading has 2.02. With `paths="attention"` this is PVT's own attention.
 
     Shape:
         (B, L, C), H, W to (B, L, C).
@@ -38,17 +40,13 @@ class GlobalACmix(nn.Module):
         heads: int,
         reduction: int,
         *,
-        kernel_size: int = 3,
         paths: Paths = "both",
         mix: Kind = "alpha-beta",
-        shift: Shift = "group",
-        kernel: Kernel = "learned",
-        init: Init = "shift",
-        implementation: Implementation = "production",
+        **axes: Unpack[Axes],
     ) -> None:
         super().__init__()
-        self.heads, self.reduction, self.kernel_size = heads, reduction, kernel_size
-        self.paths, self.shift, self.implementation = paths, shift, implementation
+        self.heads, self.reduction = heads, reduction
+        self.paths, self.implementation = paths, axes.get("implementation", "production")
         self.q = nn.Linear(channels, channels)
         self.kv = nn.Linear(channels, 2 * channels)
         if reduction > 1:
@@ -57,17 +55,7 @@ class GlobalACmix(nn.Module):
         if paths != "conv":
             self.proj = nn.Linear(channels, channels)
         if paths != "attention":
-            self.convolution = ConvolutionPath(
-                channels // heads,
-                3 * heads,
-                heads,
-                kernel_size=kernel_size,
-                bias=True,
-                shift=shift,
-                kernel=kernel,
-                init=init,
-                implementation=implementation,
-            )
+            self.convolution = ConvolutionPath(channels // heads, 3 * heads, heads, bias=True, **axes)
         if paths == "both":
             self.mix = Mix(mix)
 
@@ -114,15 +102,12 @@ class GlobalACmix(nn.Module):
     def macs(self, x: Tensor, height: int, width: int) -> dict[str, int]:
         """Multiply-adds of one image by stage. The spatial reduction and the output projection are the rest."""
         tokens, channels = x.shape[1:]
-        pixels = height * width
         keys = (height // self.reduction) * (width // self.reduction) if self.reduction > 1 else tokens
-        attends, convolves = self.paths != "conv", self.paths != "attention"
-        taps = self.kernel_size**2
+        attends = self.paths != "conv"
         reducing = channels**2 * self.reduction**2 * keys if self.reduction > 1 else 0
-        return dict.fromkeys(STAGES, 0) | {
+        macs = dict.fromkeys(STAGES, 0) | {
             "stage_1": channels**2 * (tokens + 2 * keys),
             "attention": attends * 2 * channels * tokens * keys,
-            "fully_connected": convolves * 3 * taps * channels * pixels,
-            "grouped_convolution": convolves * (self.shift == "group") * taps**2 * channels * pixels,
             "rest": reducing + attends * channels**2 * tokens,
         }
+        return macs | (self.convolution.cost(height, width) if self.paths != "attention" else {})

@@ -9,15 +9,15 @@ a window, t = a^2 taps, H W map.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acmix_bench.errors import ShapeError
-from acmix_bench.ops.attention import check_window
-from acmix_bench.ops.convolution import ConvolutionPath, Implementation, Init, Kernel, Shift
+from acmix_bench.ops.attention import check_window, project_coordinates
+from acmix_bench.ops.convolution import Axes, ConvolutionPath
 from acmix_bench.ops.cost import STAGES
 from acmix_bench.ops.mix import Kind, Mix, Paths
 
@@ -35,13 +35,14 @@ class PatchwiseACmix(nn.Module):
 
     Alternatives are to project q and k of full width for the convolution path (more parameters than the paper prints),
     or to take the values alone (a layer of 8 x k^2, and no shared queries and keys). With `paths="attention"` this is
-    SAN's own attention.
+    SAN's own attention, which is written one way: `implementation` chooses that of the convolution path.
 
     Args:
         channels: C, divisible by 32.
         window: a, odd.
         relation: `patchwise` (weights from the whole patch, no softmax) or `pairwise` (weights from each difference
             and a projected position, softmax over the taps).
+        axes: those of the convolution path, see `acmix_bench.ops.convolution.Axes`.
 
     Shape:
         (B, C, H, W) to (B, C / 4, H, W), channels n * g + e in the attention and e * 8 + n in the convolution path.
@@ -53,19 +54,14 @@ class PatchwiseACmix(nn.Module):
         window: int,
         *,
         relation: Relation = "patchwise",
-        kernel_size: int = 3,
         paths: Paths = "both",
         mix: Kind = "alpha-beta",
-        shift: Shift = "group",
-        kernel: Kernel = "learned",
-        init: Init = "shift",
-        implementation: Implementation = "production",
+        **axes: Unpack[Axes],
     ) -> None:
         super().__init__()
         if channels % (4 * SHARE):
             raise ShapeError(f"{channels} channels do not divide by {4 * SHARE}, which vector attention needs")
-        self.channels, self.window, self.relation, self.kernel_size = channels, window, relation, kernel_size
-        self.paths, self.shift = paths, shift
+        self.channels, self.window, self.relation, self.paths = channels, window, relation, paths
         relations, values = channels // 16, channels // 4
         self.groups = values // SHARE
         self.q = nn.Conv2d(channels, relations, 1)
@@ -74,20 +70,11 @@ class PatchwiseACmix(nn.Module):
         if paths != "conv" and relation == "patchwise":
             self.weigh = _weigh(relations * (window**2 + 1), self.groups, window**2 * self.groups)
         elif paths != "conv":
-            self.position = nn.Conv2d(2, 2, 1)
+            self.position = nn.Linear(2, 2)
             self.weigh = _weigh(relations + 2, relations, self.groups)
         if paths != "attention":
             maps = (2 * relations + values) // self.groups
-            self.convolution = ConvolutionPath(
-                self.groups,
-                maps,
-                SHARE,
-                kernel_size=kernel_size,
-                shift=shift,
-                kernel=kernel,
-                init=init,
-                implementation=implementation,
-            )
+            self.convolution = ConvolutionPath(self.groups, maps, SHARE, **axes)
         if paths == "both":
             self.mix = Mix(mix)
 
@@ -113,9 +100,8 @@ class PatchwiseACmix(nn.Module):
     def _pairwise_weights(self, q: Tensor, k: Tensor) -> Tensor:
         """(B, g, t, H, W) from each difference of query and key, and of their projected positions."""
         batch, _, height, width = q.shape
-        x = torch.linspace(-1, 1, width, dtype=q.dtype, device=q.device)
-        y = torch.linspace(-1, 1, height, dtype=q.dtype, device=q.device)
-        position = self.position(torch.stack(torch.meshgrid(x, y, indexing="xy"))[None])
+        projected = project_coordinates(self.position, height, width).to(q.dtype)
+        position = projected.permute(2, 0, 1)[None]
         apart = q[:, :, None] - _taps(k, self.window)
         offset = (position[:, :, None] - _taps(position, self.window)).expand(batch, -1, -1, -1, -1)
         relation = torch.cat([apart, offset], dim=1).flatten(2, 3)
@@ -130,15 +116,13 @@ class PatchwiseACmix(nn.Module):
             weighing = relations * (taps + 1) * groups + groups * taps * groups
         else:
             weighing = taps * ((relations + 2) * relations + relations * groups)
-        attends, convolves = self.paths != "conv", self.paths != "attention"
-        kernel_taps = self.kernel_size**2
-        return dict.fromkeys(STAGES, 0) | {
+        attends = self.paths != "conv"
+        macs = dict.fromkeys(STAGES, 0) | {
             "stage_1": self.channels * (2 * relations + values) * pixels,
             "attention": attends * (weighing + taps * values) * pixels,
-            "fully_connected": convolves * (2 * relations + values) * kernel_taps * pixels,
-            "grouped_convolution": convolves * (self.shift == "group") * kernel_taps**2 * values * pixels,
             "rest": attends * (self.relation == "pairwise") * 4 * pixels,
         }
+        return macs | (self.convolution.cost(*x.shape[-2:]) if self.paths != "attention" else {})
 
 
 def _weigh(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

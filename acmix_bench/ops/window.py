@@ -5,12 +5,14 @@ Shape letters: B batch, C channels, N heads, d = C / N, H W map, L pixels of a w
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acmix_bench.ops import reference
-from acmix_bench.ops.convolution import ConvolutionPath, Implementation, Init, Kernel, Shift, grouped_maps
+from acmix_bench.ops.convolution import Axes, ConvolutionPath, grouped_maps
 from acmix_bench.ops.cost import STAGES
 from acmix_bench.ops.mix import Kind, Mix, Paths
 
@@ -26,6 +28,7 @@ class WindowACmix(nn.Module):
     Args:
         channels: C, divisible by `heads`.
         window_size: height and width of a window.
+        axes: those of the convolution path, see `acmix_bench.ops.convolution.Axes`.
 
     Shape:
         (B, H, W, C), and a mask (V, L, L) or None, to (B, H, W, C).
@@ -37,17 +40,13 @@ class WindowACmix(nn.Module):
         heads: int,
         window_size: tuple[int, int],
         *,
-        kernel_size: int = 3,
         paths: Paths = "both",
         mix: Kind = "alpha-beta",
-        shift: Shift = "group",
-        kernel: Kernel = "learned",
-        init: Init = "shift",
-        implementation: Implementation = "production",
+        **axes: Unpack[Axes],
     ) -> None:
         super().__init__()
         self.channels, self.heads, self.window_size = channels, heads, window_size
-        self.kernel_size, self.paths, self.shift, self.implementation = kernel_size, paths, shift, implementation
+        self.paths, self.implementation = paths, axes.get("implementation", "production")
         self.qkv = nn.Linear(channels, 3 * channels)
         if paths != "conv":
             rows, columns = window_size
@@ -56,17 +55,7 @@ class WindowACmix(nn.Module):
             nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
             self.proj = nn.Linear(channels, channels)
         if paths != "attention":
-            self.convolution = ConvolutionPath(
-                channels // heads,
-                3 * heads,
-                heads,
-                kernel_size=kernel_size,
-                bias=True,
-                shift=shift,
-                kernel=kernel,
-                init=init,
-                implementation=implementation,
-            )
+            self.convolution = ConvolutionPath(channels // heads, 3 * heads, heads, bias=True, **axes)
         if paths == "both":
             self.mix = Mix(mix)
 
@@ -96,15 +85,13 @@ class WindowACmix(nn.Module):
         pixels = height * width
         rows, columns = self.window_size
         padded = -(-height // rows) * rows * -(-width // columns) * columns
-        attends, convolves = self.paths != "conv", self.paths != "attention"
-        taps = self.kernel_size**2
-        return dict.fromkeys(STAGES, 0) | {
+        attends = self.paths != "conv"
+        macs = dict.fromkeys(STAGES, 0) | {
             "stage_1": 3 * channels**2 * (padded if attends else pixels),
             "attention": attends * 2 * rows * columns * channels * padded,
-            "fully_connected": convolves * 3 * taps * channels * pixels,
-            "grouped_convolution": convolves * (self.shift == "group") * taps**2 * channels * pixels,
             "rest": attends * channels**2 * padded,
         }
+        return macs | (self.convolution.cost(height, width) if self.paths != "attention" else {})
 
 
 def window_attention(

@@ -1,0 +1,78 @@
+"""Strict reading: YAML files and settings become models, or one line that says what is wrong and where."""
+
+from __future__ import annotations
+
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from acmix_bench.errors import UserError, unknown
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_yaml(path: Path | Traversable, where: str) -> dict[str, Any]:
+    """The keys of a YAML file.
+
+    Raises:
+        UserError: where it cannot be read, is not YAML, holds no keys, or holds one twice.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except OSError as error:
+        raise UserError(f"{where}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: is not a text file") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{where}{place}: not valid YAML ({getattr(error, 'problem', error)})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: holds no keys; variants/acmix.yaml and experiments/paths.yaml are examples")
+    return content
+
+
+def validated(model: type[Model], content: dict[str, Any], *, where: str) -> Model:
+    """A model from its content.
+
+    Raises:
+        UserError: the first complaint in one line: where, key, nearest known name, known names.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _explained(first, model, where) from error
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _explained(error: Any, model: type[BaseModel], where: str) -> UserError:
+    """Turn pydantic's first complaint into one line: file, key, nearest known name, known names."""
+    *parents, key = [str(part) for part in error["loc"]]
+    for parent in parents:
+        inner = model.model_fields[parent].annotation if parent in model.model_fields else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    if error["type"] == "extra_forbidden":
+        return unknown("key", key, model.model_fields, where=where)
+    if error["type"] == "literal_error":
+        values = get_args(model.model_fields[key].annotation)
+        return unknown("value", str(error["input"]), values, where=f"{where}: {key}")
+    if error["type"] == "missing":
+        return UserError(f"{where}: key '{key}' is missing")
+    return UserError(f"{where}: {key}={error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without the silent loss of a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for (key_node, _), key in zip(node.value, keys, strict=True):
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' stands twice", key_node.start_mark)
+        return super().construct_mapping(node, deep)
