@@ -1,10 +1,9 @@
-"""Tables as terminal text, Markdown, LaTeX or CSV. The only place that rounds; the CSV has every digit."""
+"""Tables as terminal text, Markdown, LaTeX or CSV. `rounding` rounds; the CSV has every digit."""
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from acmix_bench import rounding
 from acmix_bench.backbones import find
 from acmix_bench.compare import Comparison, Line
 from acmix_bench.ops.cost import STAGES
@@ -77,10 +77,10 @@ def main_table(comparison: Comparison) -> Table:
     plan = comparison.run.plan
     meters = plan.experiment.meters
     columns: list[tuple[str, str, Callable[[Line], str]]] = [
-        ("params", "params", lambda line: _count(line.exact.get("parameters")) or _failed(line, "params")),
+        ("params", "params", lambda line: rounding.count(line.exact.get("parameters")) or _failed(line, "params")),
         ("macs", "MACs\n(FLOPs)", lambda line: _macs(line)),
-        ("inference", "inference\nimg/s", lambda line: _rate(line.inference) or _failed(line, "inference")),
-        ("training", "training\nimg/s", lambda line: _rate(line.training) or _failed(line, "training")),
+        ("inference", "inference\nimg/s", lambda line: rounding.rate(line.inference) or _failed(line, "inference")),
+        ("training", "training\nimg/s", lambda line: rounding.rate(line.training) or _failed(line, "training")),
         ("accuracy", "top-1 %", lambda line: _top1(line, comparison)),
     ]
     if len(comparison.lines) > 1:
@@ -88,7 +88,7 @@ def main_table(comparison: Comparison) -> Table:
             (
                 "accuracy",
                 "Δ top-1",
-                lambda line: _difference(line.accuracy_difference, plan.experiment.protocol.seeds) or "-",
+                lambda line: rounding.difference(line.accuracy_difference, plan.experiment.protocol.seeds) or "-",
             )
         )
     shown = [column for column in columns if column[0] in meters]
@@ -108,10 +108,10 @@ def speed_table(comparison: Comparison) -> Table:
         rows.append(
             [
                 line.row.label,
-                _ratio(line.inference_ratio) or "-",
-                _bytes(line.inference_peak_bytes) or "-",
-                _ratio(line.training_ratio) or "-",
-                _bytes(line.training_peak_bytes) or "-",
+                rounding.ratio(line.inference_ratio) or "-",
+                rounding.mebibytes(line.inference_peak_bytes) or "-",
+                rounding.ratio(line.training_ratio) or "-",
+                rounding.mebibytes(line.training_peak_bytes) or "-",
             ]
         )
     header = ["variant", "inference\n× baseline", "\npeak memory", "training\n× baseline", "\npeak memory"]
@@ -148,7 +148,9 @@ def published_table(comparison: Comparison) -> Table:
             for kind in ("published", "counted"):
                 figure = figures.get(kind)
                 cells.append(
-                    _beside(own, getattr(figure, field), exact=kind == "counted" and number == 0) if figure else "-"
+                    rounding.beside(own, getattr(figure, field), exact=kind == "counted" and number == 0)
+                    if figure
+                    else "-"
                 )
         rows.append(cells)
         reasons |= dict.fromkeys(reasons_of(line.row))
@@ -171,7 +173,7 @@ def cost_table(comparison: Comparison) -> Table:
             [
                 line.row.label,
                 _macs(line),
-                *(_count(stages.get(stage)) or "-" for stage in STAGES),
+                *(rounding.count(stages.get(stage)) or "-" for stage in STAGES),
             ]
         )
     header = ["variant", "MACs\n(FLOPs)", *(STAGE_TITLES[stage] for stage in STAGES)]
@@ -197,7 +199,12 @@ def counter_table(comparison: Comparison) -> Table:
 def layer_table(line: Line) -> Table:
     """One model's MACs and parameters layer by layer."""
     rows = [
-        [layer["name"] or "(all)", layer["type"], _count(layer["parameters"]), _count(sum(layer["macs"].values()))]
+        [
+            layer["name"] or "(all)",
+            layer["type"],
+            rounding.count(layer["parameters"]),
+            rounding.count(_macs_of(layer)),
+        ]
         for layer in line.exact["layers"]
     ]
     return Table(title=f"Layers of {line.row.label}", header=["layer", "type", "params", "MACs\n(FLOPs)"], rows=rows)
@@ -210,11 +217,15 @@ def stage_table(line: Line) -> Table:
     for stage in (*stages, "rest"):
         layers = [layer for layer in line.exact["layers"] if _stage_of(layer["name"], stages) == stage]
         parameters = sum(layer["parameters"] for layer in layers)
-        rows.append([stage, _count(parameters), _count(sum(sum(layer["macs"].values()) for layer in layers))])
+        rows.append([stage, rounding.count(parameters), rounding.count(sum(map(_macs_of, layers)))])
     note = "Parameters are those of layers that multiply; normalisation and positions are left out."
     return Table(
         title=f"Stages of {line.row.label}", header=["stage", "params", "MACs\n(FLOPs)"], rows=rows, notes=[note]
     )
+
+
+def _macs_of(layer: dict[str, Any]) -> int:
+    return sum(layer["macs"].values())
 
 
 def _stage_of(layer: str, stages: Sequence[str]) -> str:
@@ -321,74 +332,17 @@ def _failed(line: Line, meter: str) -> str:
 
 def _macs(line: Line) -> str:
     """The MACs, marked as a lower bound where a module has no formula."""
-    shown = _count(line.exact.get("macs")) or _failed(line, "macs")
+    shown = rounding.count(line.exact.get("macs")) or _failed(line, "macs")
     return f"≥ {shown}" if line.exact.get("no_formula") else shown
 
 
 def _top1(line: Line, comparison: Comparison) -> str:
     """The accuracy, and how many of the seeds it stands for where some failed."""
-    shown = _percent(line.accuracy) or _failed(line, "accuracy")
+    shown = rounding.percent(line.accuracy) or _failed(line, "accuracy")
     seeds = comparison.run.plan.experiment.protocol.seeds
     if line.accuracy is None or line.accuracy.samples == seeds:
         return shown
     return f"{shown} ({line.accuracy.samples} of {seeds} seeds)"
-
-
-def _count(number: float | None) -> str:
-    """A count with three significant digits and k, M or G; whole below a thousand; nothing for None."""
-    if number is None:
-        return ""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{_significant(number / size, 3)} {unit}"
-    return str(int(number))
-
-
-def _beside(ours: float, theirs: float, *, exact: bool) -> str:
-    """Another's figure, and by how much ours differs from it."""
-    if exact and round(ours * 1e6) == round(theirs * 1e6):
-        return f"{theirs:.2f} (=)"
-    return f"{theirs:g} ({100 * (ours - theirs) / theirs:+.1f} %)"
-
-
-def _bytes(number: float | None) -> str:
-    return "" if number is None else f"{number / 2**20:.0f} MiB"
-
-
-def _rate(estimate: Estimate | None) -> str:
-    """A median with its interval, which need not lie evenly round it."""
-    if estimate is None or estimate.low is None or estimate.high is None:
-        return "" if estimate is None else _significant(estimate.value, 3)
-    return f"{estimate.value:.0f} [{estimate.low:.0f}, {estimate.high:.0f}]"
-
-
-def _percent(estimate: Estimate | None) -> str:
-    """A mean with half its interval, no digit finer than the second of that."""
-    if estimate is None or estimate.margin is None:
-        return "" if estimate is None else f"{100 * estimate.value:.1f}"
-    margin = 100 * estimate.margin
-    decimals = 1 if margin == 0 else max(0, min(2, 1 - math.floor(math.log10(margin) + 1e-9)))
-    return f"{100 * estimate.value:.{decimals}f} ±{margin:.{decimals}f}"
-
-
-def _ratio(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return ""
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.2f} (no interval)"
-    verdict = " noise" if estimate.low <= 1 <= estimate.high else ""
-    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]{verdict}"
-
-
-def _difference(estimate: Estimate | None, seeds: int) -> str:
-    """A difference in percentage points, called noise where its interval holds 0."""
-    if estimate is None:
-        return ""
-    pairs = "" if estimate.samples == seeds else f" ({estimate.samples} of {seeds} seeds)"
-    if estimate.low is None or estimate.high is None:
-        return f"{100 * estimate.value:+.1f} (no interval){pairs}"
-    verdict = " noise" if estimate.low <= 0 <= estimate.high else ""
-    return f"{100 * estimate.value:+.1f} ±{100 * (estimate.margin or 0):.1f}{verdict}{pairs}"
 
 
 def _counted(line: Line, counter: str) -> str:
@@ -397,11 +351,6 @@ def _counted(line: Line, counter: str) -> str:
     if counted is None or not true:
         return ""
     if line.exact.get("no_formula"):
-        return _count(counted)
+        return rounding.count(counted)
     share = "all" if counted == true else f"{100 * (counted - true) / true:+.1f} %"
-    return f"{_count(counted)} ({share})"
-
-
-def _significant(number: float, digits: int) -> str:
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(number)))) if number else 0
-    return f"{number:.{decimals}f}"
+    return f"{rounding.count(counted)} ({share})"

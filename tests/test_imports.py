@@ -23,6 +23,7 @@ LAYERS = [
     "backbones",
     "weights",
     "stats",
+    "rounding",
     "record",
     "compare",
     "published",

@@ -12,8 +12,9 @@ from acmix_bench import ablate, spec
 from acmix_bench.compare import Comparison, compare
 from acmix_bench.figure import draw
 from acmix_bench.record import Run
+from acmix_bench.rounding import count, difference, percent, rate, ratio
 from acmix_bench.stats import Estimate
-from acmix_bench.table import _count, _difference, _percent, _rate, _ratio, tables, to_csv
+from acmix_bench.table import tables, to_csv
 
 
 @pytest.fixture
@@ -28,27 +29,27 @@ def comparison() -> Comparison:
     [(None, ""), (0, "0"), (999, "999"), (17_822, "17.8 k"), (4.089e9, "4.09 G"), (123.4e6, "123 M")],
 )
 def test_counts(number: float | None, shown: str) -> None:
-    assert _count(number) == shown
+    assert count(number) == shown
 
 
 @pytest.mark.parametrize(
     ("low", "high", "shown"), [(0.4, 0.6, "50 ±10"), (0.495, 0.505, "50.00 ±0.50"), (0.49, 0.51, "50.0 ±1.0")]
 )
 def test_no_digit_is_finer_than_the_noise(low: float, high: float, shown: str) -> None:
-    assert _percent(Estimate(value=0.5, low=low, high=high, samples=5)) == shown
+    assert percent(Estimate(value=0.5, low=low, high=high, samples=5)) == shown
 
 
 def test_an_uneven_interval_is_shown_by_its_ends() -> None:
-    assert _rate(Estimate(value=561.0, low=492.1, high=580.7, samples=15)) == "561 [492, 581]"
+    assert rate(Estimate(value=561.0, low=492.1, high=580.7, samples=15)) == "561 [492, 581]"
 
 
 def test_noise_is_called_noise() -> None:
-    assert _ratio(Estimate(value=1.1, low=0.9, high=1.3, samples=5)) == "1.10 [0.90, 1.30] noise"
-    assert _ratio(Estimate(value=2.0, low=1.9, high=2.1, samples=5)) == "2.00 [1.90, 2.10]"
-    assert _difference(Estimate(value=0.01, low=-0.01, high=0.03, samples=5), 5) == "+1.0 ±2.0 noise"
-    assert _difference(Estimate(value=-0.03, low=-0.04, high=-0.02, samples=5), 5) == "-3.0 ±1.0"
-    assert _ratio(Estimate(value=2.0, low=None, high=None, samples=2)) == "2.00 (no interval)"
-    assert _difference(Estimate(value=0.01, low=None, high=None, samples=1), 5) == "+1.0 (no interval) (1 of 5 seeds)"
+    assert ratio(Estimate(value=1.1, low=0.9, high=1.3, samples=5)) == "1.10 [0.90, 1.30] noise"
+    assert ratio(Estimate(value=2.0, low=1.9, high=2.1, samples=5)) == "2.00 [1.90, 2.10]"
+    assert difference(Estimate(value=0.01, low=-0.01, high=0.03, samples=5), 5) == "+1.0 ±2.0 noise"
+    assert difference(Estimate(value=-0.03, low=-0.04, high=-0.02, samples=5), 5) == "-3.0 ±1.0"
+    assert ratio(Estimate(value=2.0, low=None, high=None, samples=2)) == "2.00 (no interval)"
+    assert difference(Estimate(value=0.01, low=None, high=None, samples=1), 5) == "+1.0 (no interval) (1 of 5 seeds)"
 
 
 def test_every_format_shows_every_row(comparison: Comparison) -> None:

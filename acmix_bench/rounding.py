@@ -1,0 +1,72 @@
+"""Numbers as they are read. The only place that rounds: no digit is finer than the noise allows."""
+
+from __future__ import annotations
+
+import math
+
+from acmix_bench.stats import Estimate
+
+
+def count(number: float | None) -> str:
+    """A count with three significant digits and k, M or G; whole below a thousand; nothing for None."""
+    if number is None:
+        return ""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{significant(number / size, 3)} {unit}"
+    return str(int(number))
+
+
+def rate(estimate: Estimate | None) -> str:
+    """A median with its interval, which need not lie evenly round it."""
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return "" if estimate is None else significant(estimate.value, 3)
+    return f"{estimate.value:.0f} [{estimate.low:.0f}, {estimate.high:.0f}]"
+
+
+def percent(estimate: Estimate | None) -> str:
+    """A mean with half its interval, no digit finer than the second of that."""
+    if estimate is None or estimate.margin is None:
+        return "" if estimate is None else f"{100 * estimate.value:.1f}"
+    margin = 100 * estimate.margin
+    decimals = 1 if margin == 0 else max(0, min(2, 1 - math.floor(math.log10(margin) + 1e-9)))
+    return f"{100 * estimate.value:.{decimals}f} ±{margin:.{decimals}f}"
+
+
+def ratio(estimate: Estimate | None) -> str:
+    """A ratio with its interval, called noise where that holds 1."""
+    if estimate is None:
+        return ""
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.2f} (no interval)"
+    verdict = " noise" if estimate.low <= 1 <= estimate.high else ""
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]{verdict}"
+
+
+def difference(estimate: Estimate | None, seeds: int) -> str:
+    """A difference in percentage points, called noise where its interval holds 0."""
+    if estimate is None:
+        return ""
+    pairs = "" if estimate.samples == seeds else f" ({estimate.samples} of {seeds} seeds)"
+    if estimate.low is None or estimate.high is None:
+        return f"{100 * estimate.value:+.1f} (no interval){pairs}"
+    verdict = " noise" if estimate.low <= 0 <= estimate.high else ""
+    return f"{100 * estimate.value:+.1f} ±{100 * (estimate.margin or 0):.1f}{verdict}{pairs}"
+
+
+def mebibytes(number: float | None) -> str:
+    """A count of bytes in MiB; nothing for None."""
+    return "" if number is None else f"{number / 2**20:.0f} MiB"
+
+
+def beside(ours: float, theirs: float, *, exact: bool) -> str:
+    """Another's figure, and by how much ours differs from it."""
+    if exact and round(ours * 1e6) == round(theirs * 1e6):
+        return f"{theirs:.2f} (=)"
+    return f"{theirs:g} ({100 * (ours - theirs) / theirs:+.1f} %)"
+
+
+def significant(number: float, digits: int) -> str:
+    """A number with so many significant digits, and no exponent."""
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(number)))) if number else 0
+    return f"{number:.{decimals}f}"
