@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from acmix_bench import backbones, data, launch, spec
 from acmix_bench.compare import Comparison, compare
@@ -126,8 +125,3 @@ def _measured(cell: Cell, environment: Environment, timeout: float, measure: Mea
         reason=outcome.reason,
         values=outcome.values,
     )
-
-
-def results_folder(results: Path, experiment: Experiment) -> Store:
-    """The store of an experiment below the results folder."""
-    return Store(results / experiment.name)

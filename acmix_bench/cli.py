@@ -118,9 +118,10 @@ def ablate(
     """
     chosen = spec.with_settings(spec.load_experiment(experiment), settings or [])
     from acmix_bench import ablate as flow
+    from acmix_bench.record import Store
 
     plan = flow.plan_of(chosen, flow.rows_of(chosen, variant or []))
-    store = flow.results_folder(results, chosen)
+    store = Store(results / chosen.name)
     if dry_run:
         finished = [key for key, record in store.finished(plan).items() if record.is_result]
         for cell in plan.cells:

@@ -25,7 +25,6 @@ from acmix_bench.meters import METERS
 from acmix_bench.record import Status
 from acmix_bench.spec import Cell
 
-CHECK = "acmix_bench.meters.subject:check"
 # torch imports its compiler on first use of the meta device and of some counters: a second a process, if not here.
 _PRELOAD = [f"acmix_bench.{name}" for name in ("cli", "meters.accuracy", "meters.latency", "meters.macs")]
 _PRELOAD.append("torch._dynamo")
@@ -101,10 +100,11 @@ def _measure(cell: Cell) -> dict[str, Any]:
 
 def _check(cells: list[Cell]) -> dict[str, Any]:
     """Only a user's mistake ends the run here. What else goes wrong is told by the cell, when it is measured."""
-    check_shapes = resolve_name(CHECK)
+    from acmix_bench.meters import subject
+
     for cell in cells:
         try:
-            check_shapes(cell)
+            subject.check(cell)
         except UserError:
             raise
         except Exception:  # noqa: BLE001 - the cell itself will fail, and say how
