@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from acmix_bench.errors import ShapeError
 from acmix_bench.ops import attention, cost, reference
-from acmix_bench.ops.convolution import Axes, ConvolutionPath, grouped_maps
+from acmix_bench.ops.convolution import Axes, ConvolutionPath
 from acmix_bench.ops.mix import Kind, Mix, Paths
 
 
@@ -71,18 +71,18 @@ class ACmix(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)
         qkv_BHWc = self.qkv(x).permute(0, 2, 3, 1)
         if self.paths == "attention":
-            return self._attend(qkv_BHWc)
-        convolved = self.convolution(grouped_maps(qkv_BHWc, self.heads))
-        if self.paths == "conv":
-            return convolved
-        return self.mix(self._attend(qkv_BHWc), convolved)
+            out = self._attend(qkv_BHWc)
+        elif self.paths == "conv":
+            out = self.convolution(qkv_BHWc)
+        else:
+            out = self.mix(self._attend(qkv_BHWc), self.convolution, qkv_BHWc)
+        return out.permute(0, 3, 1, 2)
 
     def _attend(self, qkv_BHWc: Tensor) -> Tensor:
         attend = reference.local_attention if self.implementation == "reference" else attention.local_attention
         q, k, v = qkv_BHWc.chunk(3, dim=-1)
         position = attention.project_coordinates(self.position, *qkv_BHWc.shape[1:3]).to(qkv_BHWc.dtype)
-        out = attend(q, k, v, position, heads=self.heads, window=self.window, stride=self.stride)
-        return out.permute(0, 3, 1, 2)
+        return attend(q, k, v, position, heads=self.heads, window=self.window, stride=self.stride)
 
     def macs(self, x: Tensor) -> dict[str, int]:
         """Multiply-adds of one image by stage: the closed form of `acmix_bench.ops.cost`."""

@@ -10,7 +10,8 @@ Nothing of size window^2 * C * H * W is made here, for two reasons:
 1. q_i . p_i is the same for every j of a window, so the softmax cancels it. Subtracting p from the
    keys once is enough: score(i, j) = d^-1/2 q_i . (k_j - p_j).
 2. All the queries of a tile share one set of keys, so a tile is one dense attention with a mask,
-   which `scaled_dot_product_attention` runs as matrix products.
+   which `scaled_dot_product_attention` runs as matrix products. The tiles of a few images at a time
+   are gathered and attended to, so that on a CPU they are still in the cache.
 
 A reflected pixel is a pixel of the map that stands in the window a second time. When one tile covers
 the whole map it is therefore counted instead of copied: a key that occurs m times in the window gets
@@ -23,7 +24,10 @@ L queries of a tile, S keys of a tile.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import lru_cache, wraps
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,9 +35,24 @@ from torch import Tensor, nn
 
 from acmix_bench.errors import ShapeError
 
-# What gathering one key and its value costs, in queries that attend to it: measured on two x86 cores
-# (docs/architecture.md, "The tile rule"). It only moves the tile edge, never the result.
-GATHER_COST = 48
+# Both were measured on two x86 cores (docs/architecture.md, "The tile rule"). They only move the speed, never the result.
+GATHER_COST = 16  # of one key and its value, in queries that attend to it
+GATHERED_BYTES = 4 << 20  # of keys at one time on a CPU; as many values come on top
+
+
+def _constant(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Remember tensors that follow from sizes alone. They serve training even when inference asked first."""
+
+    @lru_cache(maxsize=64)
+    def remembered(*sizes: Any) -> Tensor:
+        with torch.inference_mode(False):
+            return make(*sizes)
+
+    @wraps(make)
+    def either(*sizes: Any) -> Tensor:
+        return make(*sizes) if torch.compiler.is_compiling() else remembered(*sizes)
+
+    return either
 
 
 def check_window(height: int, width: int, window: int) -> None:
@@ -83,7 +102,10 @@ def local_attention(
     tile = tile_edge(height, width, window=window, stride=stride)
     if tile >= max(query.shape[1:3]):
         return _whole_map(query, key, v, heads=heads, window=window, stride=stride)
-    return _tiled(query, key, v, heads=heads, window=window, stride=stride, tile=tile)
+    images = len(q) if q.device.type != "cpu" else _images_at_once(query, tile, window=window, stride=stride)
+    parts = zip(query.split(images), key.split(images), v.split(images), strict=True)
+    attended = [_tiled(*part, heads=heads, window=window, stride=stride, tile=tile) for part in parts]
+    return torch.cat(attended) if len(attended) > 1 else attended[0]
 
 
 def tile_edge(height: int, width: int, *, window: int, stride: int) -> int:
@@ -101,13 +123,18 @@ def tile_edge(height: int, width: int, *, window: int, stride: int) -> int:
     return min(cost, key=lambda tile: (cost[tile], -tile))
 
 
+def _images_at_once(query: Tensor, tile: int, *, window: int, stride: int) -> int:
+    """How many images' keys may be gathered together."""
+    h, w, channels = query.shape[1:]
+    keys = math.ceil(h / tile) * math.ceil(w / tile) * ((tile - 1) * stride + window) ** 2
+    return max(1, GATHERED_BYTES // (keys * channels * query.element_size()))
+
+
 def _whole_map(query: Tensor, key: Tensor, value: Tensor, *, heads: int, window: int, stride: int) -> Tensor:
     """One dense attention over the map; the mask counts how often each pixel stands in each window."""
     batch, h, w, channels = query.shape
     height, width = key.shape[1:3]
-    rows = _log_count(height, window, stride, query)
-    columns = _log_count(width, window, stride, query)
-    mask_LS = (rows[:, None, :, None] + columns[None, :, None, :]).reshape(h * w, height * width)
+    mask_LS = _map_mask(height, width, window, stride, query.dtype, query.device)
     out_BNLd = F.scaled_dot_product_attention(
         _heads(query, heads), _heads(key, heads), _heads(value, heads), attn_mask=mask_LS
     )
@@ -117,16 +144,12 @@ def _whole_map(query: Tensor, key: Tensor, value: Tensor, *, heads: int, window:
 def _tiled(query: Tensor, key: Tensor, value: Tensor, *, heads: int, window: int, stride: int, tile: int) -> Tensor:
     """One attention a tile: its keys are gathered once, and one mask serves all tiles."""
     batch, h, w, channels = query.shape
-    height, width = key.shape[1:3]
-    device = query.device
     tiles_y, tiles_x = math.ceil(h / tile), math.ceil(w / tile)
-    side = (tile - 1) * stride + window
-
-    rows = _tile_coordinates(height, tiles_y, tile, window=window, stride=stride, device=device)
-    columns = _tile_coordinates(width, tiles_x, tile, window=window, stride=stride, device=device)
-    index = (rows[:, None, :, None] * width + columns[None, :, None, :]).reshape(-1)
-    pair = torch.cat([key, value], dim=-1).flatten(1, 2)
-    pair_BtSc = pair.index_select(1, index).reshape(batch * tiles_y * tiles_x, side * side, 2 * channels)
+    index = _tile_pixels(batch, *key.shape[1:3], tile, window, stride, query.device)
+    key_BtSC, value_BtSC = (
+        pixels.flatten(0, 2).index_select(0, index).reshape(batch * tiles_y * tiles_x, -1, channels)
+        for pixels in (key, value)
+    )
 
     # Queries past the edge are zeros; they attend to something and are dropped at the end.
     padded = F.pad(query, (0, 0, 0, tiles_x * tile - w, 0, tiles_y * tile - h))
@@ -135,12 +158,11 @@ def _tiled(query: Tensor, key: Tensor, value: Tensor, *, heads: int, window: int
         .transpose(2, 3)
         .reshape(batch * tiles_y * tiles_x, tile * tile, channels)
     )
-    key_BtSC, value_BtSC = pair_BtSc.chunk(2, dim=-1)
     out_BtNLd = F.scaled_dot_product_attention(
         _heads(query_BtLC, heads),
         _heads(key_BtSC, heads),
         _heads(value_BtSC, heads),
-        attn_mask=_tile_mask(tile, window=window, stride=stride, like=query),
+        attn_mask=_tile_mask(tile, window, stride, query.dtype, query.device),
     )
     out = out_BtNLd.transpose(1, 2).reshape(batch, tiles_y, tiles_x, tile, tile, channels).transpose(2, 3)
     return out.reshape(batch, tiles_y * tile, tiles_x * tile, channels)[:, :h, :w]
@@ -156,6 +178,19 @@ def _reflect(coordinate: Tensor, size: int) -> Tensor:
     return (size - 1) - ((size - 1) - coordinate.abs()).abs()
 
 
+@_constant
+def _tile_pixels(
+    batch: int, height: int, width: int, tile: int, window: int, stride: int, device: torch.device
+) -> Tensor:
+    """(B tiles S,): where the keys of every tile of every image stand among all pixels of the batch."""
+    rows, columns = (
+        _tile_coordinates(size, math.ceil(size / stride / tile), tile, window=window, stride=stride, device=device)
+        for size in (height, width)
+    )
+    image = torch.arange(batch, device=device)[:, None, None, None, None] * (height * width)
+    return (image + rows[:, None, :, None] * width + columns[None, :, None, :]).flatten()
+
+
 def _tile_coordinates(size: int, tiles: int, tile: int, *, window: int, stride: int, device: torch.device) -> Tensor:
     """(tiles, side): the map coordinate of every key of every tile along one axis."""
     pad = window // 2
@@ -165,20 +200,26 @@ def _tile_coordinates(size: int, tiles: int, tile: int, *, window: int, stride: 
     return _reflect(wanted.clamp(max=size - 1 + pad), size)
 
 
-def _tile_mask(tile: int, *, window: int, stride: int, like: Tensor) -> Tensor:
+@_constant
+def _tile_mask(tile: int, window: int, stride: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(T^2, S): 0 where the key is in the query's window, -inf elsewhere."""
-    start = torch.arange(tile, device=like.device) * stride
-    offset = torch.arange((tile - 1) * stride + window, device=like.device)
+    start = torch.arange(tile, device=device) * stride
+    offset = torch.arange((tile - 1) * stride + window, device=device)
     inside = (offset[None, :] >= start[:, None]) & (offset[None, :] < start[:, None] + window)
     both = inside[:, None, :, None] & inside[None, :, None, :]
-    mask = torch.zeros(both.shape, dtype=like.dtype, device=like.device)
+    mask = torch.zeros(both.shape, dtype=dtype, device=device)
     return mask.masked_fill(~both, -math.inf).reshape(tile * tile, -1)
 
 
-def _log_count(size: int, window: int, stride: int, like: Tensor) -> Tensor:
-    """(ceil(size / stride), size): log of how often a coordinate occurs in a window, reflections included."""
-    pad = window // 2
-    start = torch.arange(0, size, stride, device=like.device)
-    wanted = start[:, None] + torch.arange(-pad, pad + 1, device=like.device)
-    occurs = _reflect(wanted, size)[:, :, None] == torch.arange(size, device=like.device)
-    return occurs.sum(1).to(like.dtype).log()
+@_constant
+def _map_mask(height: int, width: int, window: int, stride: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(h w, H W): log of how often each pixel stands in each query's window, reflections included."""
+    counts = []
+    for size in (height, width):
+        start = torch.arange(0, size, stride, device=device)
+        wanted = start[:, None] + torch.arange(window, device=device) - window // 2
+        occurs = _reflect(wanted, size)[:, :, None] == torch.arange(size, device=device)
+        counts.append(occurs.sum(1).to(dtype).log())
+    rows, columns = counts
+    mask = rows[:, None, :, None] + columns[None, :, None, :]
+    return mask.reshape(-1, height * width)

@@ -37,6 +37,8 @@ class Axes(TypedDict, total=False):
 class ConvolutionPath(nn.Module):
     """The path as a layer. Source: ACmix, sections 3.2 and 4; the author has confirmed i x k^2 for the layer's size.
 
+    Value j of group e is channel j * d + e of the input: what q, k and v are side by side, each head-major.
+
     Args:
         groups: d.
         maps: i, the values of one group and pixel that the fully connected layer mixes.
@@ -45,7 +47,7 @@ class ConvolutionPath(nn.Module):
         axes: see `Axes`.
 
     Shape:
-        (B, H, W, d, i) to (B, C, h, w), channels e-major (e * N + n), channels-last in memory in production.
+        (B, H, W, i * d) to (B, h, w, C), channels e-major (e * N + n).
 
     Raises:
         ShapeError: for an even kernel.
@@ -62,17 +64,19 @@ class ConvolutionPath(nn.Module):
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise ShapeError(f"the kernel size is {self.kernel_size}, but must be odd: it is centred on a pixel")
         self.fully_connected = nn.Linear(maps, self.kernel_size**2, bias=bias)
-        if self.shift == "group":
-            weights = torch.empty(groups * outputs, self.kernel_size**2, self.kernel_size, self.kernel_size)
-            if axes.get("kernel", "learned") == "learned":
-                self.kernel = nn.Parameter(weights)
-            else:
-                self.register_buffer("kernel", weights)
+        self.kernel: Tensor | None
+        weights = torch.empty(groups * outputs, self.kernel_size**2, self.kernel_size, self.kernel_size)
+        if self.shift == "tensor":
+            self.kernel = None
+        elif axes.get("kernel", "learned") == "learned":
+            self.register_parameter("kernel", nn.Parameter(weights))
+        else:
+            self.register_buffer("kernel", weights)
         self.reset()
 
     def reset(self) -> None:
         """Set the grouped kernel to its chosen start."""
-        if self.shift == "tensor":
+        if self.kernel is None:
             return
         with torch.no_grad():
             if self.init == "shift":
@@ -80,14 +84,17 @@ class ConvolutionPath(nn.Module):
             else:
                 nn.init.kaiming_uniform_(self.kernel, a=5**0.5)
 
-    def forward(self, maps_BHWdi: Tensor) -> Tensor:
+    def forward(self, maps: Tensor, *, factor: Tensor | None = None) -> Tensor:
+        """Run the path; a `factor` of its output goes into the fully connected layer."""
         run = reference.convolution_path if self.implementation == "reference" else convolution_path
-        dtype, bias = maps_BHWdi.dtype, self.fully_connected.bias
+        weight, bias = self.fully_connected.weight, self.fully_connected.bias
+        if factor is not None:
+            weight, bias = weight * factor, None if bias is None else bias * factor
         return run(
-            maps_BHWdi,
-            self.fully_connected.weight.to(dtype),
-            None if bias is None else bias.to(dtype),
-            self.kernel.to(dtype) if self.shift == "group" else None,
+            maps,
+            weight.to(maps.dtype),
+            None if bias is None else bias.to(maps.dtype),
+            None if self.kernel is None else self.kernel.to(maps.dtype),
             outputs=self.outputs,
             kernel_size=self.kernel_size,
             stride=self.stride,
@@ -106,11 +113,6 @@ class ConvolutionPath(nn.Module):
         return f"groups={self.groups}, outputs={self.outputs}, stride={self.stride}, shift={self.shift}"
 
 
-def grouped_maps(qkv: Tensor, heads: int) -> Tensor:
-    """(B, H, W, 3C), q, k and v side by side, each head-major (n * d + e), to (B, H, W, d, 3N), a view."""
-    return qkv.unflatten(-1, (3 * heads, -1)).transpose(-1, -2)
-
-
 def shift_kernel(channels: int, kernel_size: int) -> Tensor:
     """The grouped convolution's weights that move map m of every group by tap (m // k, m % k).
 
@@ -123,7 +125,7 @@ def shift_kernel(channels: int, kernel_size: int) -> Tensor:
 
 
 def convolution_path(
-    maps_BHWdi: Tensor,
+    maps: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     kernel: Tensor | None,
@@ -135,18 +137,21 @@ def convolution_path(
     """Run the path, folded into one convolution where that is cheaper.
 
     Args:
+        maps: (B, H, W, i * d), value j of group e at j * d + e.
         weight: (k^2, i), the fully connected layer; `bias` is its (k^2,) or None.
         kernel: (C, k^2, k, k), the grouped convolution's weights, or None to shift tensors instead.
 
     Returns:
-        (B, C, h, w), channels e-major (e * N + n).
+        (B, h, w, C), channels e-major (e * N + n).
     """
+    inputs = weight.shape[1]
+    maps_BHWc = gather_groups(maps, inputs)
+    if kernel is not None and bias is None and folding_pays(inputs, outputs, kernel_size, stride):
+        return convolve_groups(maps_BHWc, fold(weight, kernel), stride=stride)
+    connected_BHWdm = F.linear(maps_BHWc.unflatten(-1, (-1, inputs)), weight, bias)
     if kernel is None:
-        maps = F.linear(maps_BHWdi, weight, bias)
-        return shift_and_sum(maps, outputs=outputs, kernel_size=kernel_size, stride=stride)
-    if bias is None and folding_pays(weight.shape[1], outputs, kernel_size, stride):
-        return _grouped(maps_BHWdi, fold(weight, kernel), stride=stride)
-    return _grouped(F.linear(maps_BHWdi, weight, bias), kernel, stride=stride)
+        return shift_and_sum(connected_BHWdm, outputs=outputs, kernel_size=kernel_size, stride=stride)
+    return convolve_groups(connected_BHWdm.flatten(-2), kernel, stride=stride)
 
 
 def folding_pays(maps: int, outputs: int, kernel_size: int, stride: int) -> bool:
@@ -163,18 +168,23 @@ def fold(weight: Tensor, kernel: Tensor) -> Tensor:
     return torch.einsum("omyx,mi->oiyx", kernel, weight)
 
 
+def gather_groups(maps: Tensor, inputs: int) -> Tensor:
+    """Bring the `inputs` values of each group together: channel j * d + e of (B, H, W, i * d) becomes e * i + j."""
+    return F.channel_shuffle(maps.permute(0, 3, 1, 2), inputs).permute(0, 2, 3, 1)
+
+
 def shift_and_sum(maps_BHWdm: Tensor, *, outputs: int, kernel_size: int, stride: int) -> Tensor:
-    """Move map m of every group by its tap and add them: (B, C, h, w), the same sum for every output of a group."""
+    """Move map m of every group by its tap and add them: (B, h, w, C), the same sum for every output of a group."""
     height, width = maps_BHWdm.shape[1:3]
     padded = F.pad(maps_BHWdm, [0, 0, 0, 0] + [kernel_size // 2] * 4)
     taps = [divmod(m, kernel_size) for m in range(kernel_size**2)]
     moved = [padded[:, dy : dy + height : stride, dx : dx + width : stride, :, m] for m, (dy, dx) in enumerate(taps)]
     total_BhwdN = sum(moved[1:], moved[0])[..., None].expand(*moved[0].shape, outputs)
-    return total_BhwdN.flatten(-2).permute(0, 3, 1, 2)
+    return total_BhwdN.flatten(-2)
 
 
-def _grouped(maps_BHWdc: Tensor, kernel: Tensor, *, stride: int) -> Tensor:
-    """Convolve each of the d groups of maps, channels-last, with zero padding k // 2."""
-    groups = maps_BHWdc.shape[3]
-    x = maps_BHWdc.flatten(-2).permute(0, 3, 1, 2)
-    return F.conv2d(x, kernel, stride=stride, padding=kernel.shape[-1] // 2, groups=groups)
+def convolve_groups(maps_BHWc: Tensor, kernel: Tensor, bias: Tensor | None = None, *, stride: int) -> Tensor:
+    """Convolve each group of maps with zero padding k // 2: (B, h, w, C)."""
+    groups = maps_BHWc.shape[-1] // kernel.shape[1]
+    x, pad = maps_BHWc.permute(0, 3, 1, 2), kernel.shape[-1] // 2
+    return F.conv2d(x, kernel, bias, stride=stride, padding=pad, groups=groups).permute(0, 2, 3, 1)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acmix_bench.ops import reference
-from acmix_bench.ops.convolution import Axes, ConvolutionPath, grouped_maps
+from acmix_bench.ops.convolution import Axes, ConvolutionPath
 from acmix_bench.ops.cost import STAGES
 from acmix_bench.ops.mix import Kind, Mix, Paths
 
@@ -62,12 +62,12 @@ class GlobalACmix(nn.Module):
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         q, kv = self.q(x), self.kv(self._reduced(x, height, width))
         if self.paths == "conv":
-            return self._with_class_token(self._convolve(q, kv, height, width), q)
+            return self._with_class_token(self.convolution(self._maps(q, kv, height, width)), q)
         attended = self.proj(self._attend(q, *kv.chunk(2, dim=-1)))
         if self.paths == "attention":
             return attended
-        tokens = height * width
-        mixed = self.mix(attended[:, -tokens:], self._convolve(q, kv, height, width))
+        pixels = attended[:, -height * width :].unflatten(1, (height, width))
+        mixed = self.mix(pixels, self.convolution, self._maps(q, kv, height, width))
         return self._with_class_token(mixed, attended)
 
     def _reduced(self, x: Tensor, height: int, width: int) -> Tensor:
@@ -82,8 +82,8 @@ class GlobalACmix(nn.Module):
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
         return attend(q, k, v).transpose(1, 2).flatten(2)
 
-    def _convolve(self, q: Tensor, kv: Tensor, height: int, width: int) -> Tensor:
-        """The convolution path over the pixels: (B, H W, C)."""
+    def _maps(self, q: Tensor, kv: Tensor, height: int, width: int) -> Tensor:
+        """What the convolution path sees: q, k and v of every pixel, (B, H, W, 3C)."""
         rows, columns = height // self.reduction, width // self.reduction
         maps = [q[:, -height * width :].unflatten(1, (height, width))]
         for tokens in kv.chunk(2, dim=-1):
@@ -91,11 +91,12 @@ class GlobalACmix(nn.Module):
             if self.reduction > 1:
                 small = F.interpolate(small.permute(0, 3, 1, 2), (height, width)).permute(0, 2, 3, 1)
             maps.append(small)
-        return self.convolution(grouped_maps(torch.cat(maps, dim=-1), self.heads)).flatten(2).transpose(1, 2)
+        return torch.cat(maps, dim=-1)
 
     @staticmethod
-    def _with_class_token(pixels: Tensor, tokens: Tensor) -> Tensor:
-        """The pixels behind the class token of `tokens`, where there is one."""
+    def _with_class_token(map_BHWC: Tensor, tokens: Tensor) -> Tensor:
+        """The map's pixels behind the class token of `tokens`, where there is one."""
+        pixels = map_BHWC.flatten(1, 2)
         extra = tokens.shape[1] - pixels.shape[1]
         return torch.cat([tokens[:, :extra], pixels], dim=1) if extra else pixels
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from acmix_bench.ops.convolution import ConvolutionPath
 
 Paths = Literal["both", "attention", "conv"]
 Kind = Literal["fixed", "alpha", "alpha-beta"]
@@ -37,11 +40,15 @@ class Mix(nn.Module):
             return torch.ones(()), torch.ones(())
         return self.alpha, self.beta if self.kind == "alpha-beta" else 1 - self.alpha
 
-    def forward(self, attended: Tensor, convolved: Tensor) -> Tensor:
+    def forward(self, attended: Tensor, convolution: ConvolutionPath, maps: Tensor) -> Tensor:
+        """Run the convolution path over its maps and add it to the attention path's (B, h, w, C)."""
         if self.kind == "fixed":
-            return attended + convolved
-        attention_weight, convolution_weight = self.weights()
-        return attention_weight * attended + convolution_weight * convolved
+            return attended + convolution(maps)
+        alpha, beta = self.weights()
+        if convolution.implementation == "reference":
+            return alpha * attended + beta * convolution(maps)
+        # The path is linear in its smallest weights: b on them is b on its output.
+        return torch.addcmul(convolution(maps, factor=beta), attended, alpha.to(attended.dtype))
 
     def extra_repr(self) -> str:
         return self.kind

@@ -82,9 +82,10 @@ class PatchwiseACmix(nn.Module):
         q, k, v = self.q(x), self.k(x), self.v(x)
         if self.paths == "attention":
             return self._attend(q, k, v)
-        maps_BHWdi = torch.cat([q, k, v], dim=1).unflatten(1, (-1, self.groups)).permute(0, 3, 4, 2, 1)
-        convolved = self.convolution(maps_BHWdi)
-        return convolved if self.paths == "conv" else self.mix(self._attend(q, k, v), convolved)
+        maps = torch.cat([q, k, v], dim=1).permute(0, 2, 3, 1)
+        if self.paths == "conv":
+            return self.convolution(maps).permute(0, 3, 1, 2)
+        return self.mix(self._attend(q, k, v).permute(0, 2, 3, 1), self.convolution, maps).permute(0, 3, 1, 2)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         height, width = q.shape[-2:]

@@ -40,7 +40,7 @@ def local_attention(
 
 
 def convolution_path(
-    maps_BHWdi: Tensor,
+    maps: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     kernel: Tensor | None,
@@ -53,17 +53,19 @@ def convolution_path(
 
     Args and result as `acmix_bench.ops.convolution.convolution_path`.
     """
-    batch, height, width, groups, inputs = maps_BHWdi.shape
-    values = maps_BHWdi.permute(0, 4, 3, 1, 2).reshape(batch, inputs, groups * height, width)
+    batch, height, width, channels = maps.shape
+    inputs = weight.shape[1]
+    groups = channels // inputs
+    values = maps.permute(0, 3, 1, 2).reshape(batch, inputs, groups * height, width)
     f_Bmdhw = F.conv2d(values, weight[:, :, None, None], bias).reshape(batch, -1, groups, height, width)
     if kernel is not None:
         f = f_Bmdhw.transpose(1, 2).flatten(1, 2)
-        return F.conv2d(f, kernel, stride=stride, padding=kernel_size // 2, groups=groups)
+        return F.conv2d(f, kernel, stride=stride, padding=kernel_size // 2, groups=groups).permute(0, 2, 3, 1)
     total = f_Bmdhw.new_zeros(f_Bmdhw[:, 0].shape)
     for tap in range(kernel_size**2):
         dy, dx = tap // kernel_size - kernel_size // 2, tap % kernel_size - kernel_size // 2
         total = total + _moved(f_Bmdhw[:, tap], dy, dx)
-    return total[..., ::stride, ::stride].repeat_interleave(outputs, dim=1)
+    return total[..., ::stride, ::stride].repeat_interleave(outputs, dim=1).permute(0, 2, 3, 1)
 
 
 def window_attention(

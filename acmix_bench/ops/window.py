@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acmix_bench.ops import reference
-from acmix_bench.ops.convolution import Axes, ConvolutionPath, grouped_maps
+from acmix_bench.ops.convolution import Axes, ConvolutionPath
 from acmix_bench.ops.cost import STAGES
 from acmix_bench.ops.mix import Kind, Mix, Paths
 
@@ -62,15 +62,12 @@ class WindowACmix(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         height, width = x.shape[1:3]
         if self.paths == "conv":
-            return self._convolve(self.qkv(x))
+            return self.convolution(self.qkv(x))
         qkv = self.qkv(F.pad(x, (0, 0, 0, -width % self.window_size[1], 0, -height % self.window_size[0])))
         attended = self.proj(self._attend(qkv, mask))[:, :height, :width]
         if self.paths == "attention":
             return attended
-        return self.mix(attended, self._convolve(qkv[:, :height, :width]))
-
-    def _convolve(self, qkv: Tensor) -> Tensor:
-        return self.convolution(grouped_maps(qkv, self.heads)).permute(0, 2, 3, 1)
+        return self.mix(attended, self.convolution, qkv[:, :height, :width])
 
     def _attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
         attend = reference.window_attention if self.implementation == "reference" else window_attention
