@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ from acmix_bench import backbones, data, launch, spec
 from acmix_bench.compare import Comparison, compare
 from acmix_bench.errors import UserError
 from acmix_bench.progress import Progress
-from acmix_bench.record import Environment, Plan, Record, Run, Store, this_environment
+from acmix_bench.record import Environment, Plan, Record, Run, Store, machine_state, this_environment
 from acmix_bench.spec import Cell, Experiment, Row
 from acmix_bench.table import tables, to_csv
 
-Measure = Callable[[Cell, float], launch.Outcome]
+Measure = Callable[[Sequence[Cell], float], list[launch.Outcome]]
 Check = Callable[[list[Cell], float], None]
 
 
@@ -89,13 +88,14 @@ def measure_now(plan: Plan, *, measure: Measure = launch.measure, check: Check =
 
 
 def records(plan: Plan, done: set[str], measure: Measure) -> Iterator[Record]:
-    """Measure the cells that are not done, in order."""
-    with Progress(plan.cells, done) as progress:
-        for cell in plan.cells:
-            if cell.key not in done:
-                progress.start(cell)
-                record = _measured(cell, plan.environment, plan.experiment.protocol.timeout, measure)
-                progress.finish(cell, record)
+    """Measure the cells that are not done, in order. Timings that belong together are made together, or again."""
+    groups = [cells for cells in spec.groups_of(plan.cells) if any(cell.key not in done for cell in cells)]
+    left = {cell.key for cells in groups for cell in cells}
+    with Progress(plan.cells, done - left) as progress:
+        for cells in groups:
+            progress.start(cells)
+            for record in _measured(cells, plan.environment, plan.experiment.protocol.timeout, measure):
+                progress.finish(record)
                 yield record
 
 
@@ -111,17 +111,20 @@ def write_tables(store: Store, comparison: Comparison) -> None:
     store.write("table.csv", to_csv(comparison))
 
 
-def _measured(cell: Cell, environment: Environment, timeout: float, measure: Measure) -> Record:
-    started, clock, load = datetime.now(UTC), time.monotonic(), os.getloadavg()[0]
-    outcome = measure(cell, timeout)
-    return Record(
-        key=cell.key,
-        cell=cell,
-        environment=environment,
-        started=started.isoformat(timespec="seconds"),
-        seconds=time.monotonic() - clock,
-        load=load,
-        status=outcome.status,
-        reason=outcome.reason,
-        values=outcome.values,
-    )
+def _measured(cells: list[Cell], environment: Environment, timeout: float, measure: Measure) -> list[Record]:
+    started, clock, state = datetime.now(UTC), time.monotonic(), machine_state()
+    outcomes = measure(cells, timeout)
+    return [
+        Record(
+            key=cell.key,
+            cell=cell,
+            environment=environment,
+            started=started.isoformat(timespec="seconds"),
+            seconds=(time.monotonic() - clock) / len(cells),
+            state=state,
+            status=outcome.status,
+            reason=outcome.reason,
+            values=outcome.values,
+        )
+        for cell, outcome in zip(cells, outcomes, strict=True)
+    ]

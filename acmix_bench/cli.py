@@ -183,7 +183,7 @@ def throughput(
 
     \b
     Examples:
-      acmix-bench throughput nano nano-acmix --set batch=8 --set rounds=10
+      acmix-bench throughput nano nano-acmix --set batch=8 --set processes=12
       acmix-bench throughput operator-64@56 operator-64-acmix@56
     """
     comparison = _measure(

@@ -1,7 +1,8 @@
 """From records to a comparison: each row's estimates, and its differences to the baseline.
 
-The baseline is the first row. Timings are compared round by round and accuracies seed by seed, so that what both
-share (the machine's mood, the order of the images) cancels. Intervals of differences hold together for all rows.
+A row's baseline is the first row of its case. Timings are compared block by block within each process and
+accuracies seed by seed, so that what both share (the machine's mood, the order of the images) cancels. Intervals of
+differences hold together for all rows.
 """
 
 from __future__ import annotations
@@ -18,6 +19,27 @@ from acmix_bench.spec import Row
 from acmix_bench.stats import Estimate
 
 Repeats = Mapping[int, float]
+# Multiply-adds of a step, in those of its forward pass: a backward pass makes two products of each.
+PASSES = {"inference": 1, "training": 3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """One timing meter's numbers of a row.
+
+    `rate` is in images a second, `ratio` the throughput over the baseline's. `floor` is the smallest difference from 1
+    that can be told, from two copies of the baseline. `share` is the throughput over that of a dense matrix product
+    with as many multiply-adds.
+    """
+
+    rate: Estimate
+    ratio: Estimate | None
+    floor: float | None
+    share: float | None
+    peak_bytes: float | None
+    first_seconds: float
+    batch: int
+    stopped: Mapping[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +48,8 @@ class Line:
 
     row: Row
     exact: Mapping[str, Any]
-    inference: Estimate | None = None
-    inference_ratio: Estimate | None = None
-    inference_peak_bytes: float | None = None
-    training: Estimate | None = None
-    training_ratio: Estimate | None = None
-    training_peak_bytes: float | None = None
+    inference: Timing | None = None
+    training: Timing | None = None
     accuracy: Estimate | None = None
     accuracy_difference: Estimate | None = None
     mixing_weights: Sequence[tuple[float, float]] = ()
@@ -68,9 +86,10 @@ def compare(run: Run) -> Comparison:
     planned = Counter(cell.row.label for cell in run.plan.cells)
     confidence = stats.simultaneous(len(rows) - 1)
     lines = []
-    for number, row in enumerate(rows):
+    for row in rows:
         records = by_label[row.label]
-        against = by_label[rows[0].label] if number else None
+        first = next(other for other in rows if other.case == row.case)
+        against = by_label[first.label] if first != row else None
         numbers = _speed(records, against, confidence) | _accuracy(records, against, confidence)
         lines.append(
             Line(
@@ -100,21 +119,47 @@ def _exact(records: list[Record]) -> dict[str, Any]:
 
 
 def _speed(records: list[Record], baseline: list[Record] | None, confidence: float) -> dict[str, Any]:
+    product = _by_repeat(records, "product", images_per_second)
     numbers: dict[str, Any] = {}
-    for meter in ("inference", "training"):
-        rates = _by_repeat(records, meter, images_per_second)
-        if not rates:
+    for meter, passes in PASSES.items():
+        ours = _by_repeat(records, meter, lambda record: record)
+        if not ours:
             continue
-        numbers[meter] = stats.median(list(rates.values()))
-        peaks = _by_repeat(records, meter, lambda record: record.values["peak_bytes"])
-        if None not in peaks.values():
-            numbers[f"{meter}_peak_bytes"] = max(peaks.values())
-        if baseline is not None:
-            pairs = _paired(rates, _by_repeat(baseline, meter, images_per_second))
-            if pairs:
-                ratios = [ours / theirs for ours, theirs in pairs]
-                numbers[f"{meter}_ratio"] = stats.median(ratios, confidence=confidence)
+        rates = {repeat: images_per_second(record) for repeat, record in ours.items()}
+        theirs = _by_repeat(baseline, meter, lambda record: record) if baseline is not None else {}
+        ratios = [speed_ratio(record, theirs[repeat]) for repeat, record in ours.items() if repeat in theirs]
+        twinned = [record for record in (theirs or ours).values() if "again_seconds" in record.values]
+        twins = stats.ratio([twin_ratio(record) for record in twinned], confidence=confidence) if twinned else None
+        shares = [passes * rate / product[repeat] for repeat, rate in rates.items() if repeat in product]
+        peaks = [record.values["peak_bytes"] for record in ours.values()]
+        numbers[meter] = Timing(
+            rate=stats.median(list(rates.values())),
+            ratio=stats.ratio(ratios, confidence=confidence) if ratios else None,
+            floor=stats.floor(twins) if twins else None,
+            share=median(shares) if shares else None,
+            peak_bytes=None if None in peaks else max(peaks),
+            first_seconds=median(record.values["first_seconds"] for record in ours.values()),
+            batch=min(record.values["batch"] for record in ours.values()),
+            stopped=Counter(record.values["stopped"] for record in ours.values()),
+        )
     return numbers
+
+
+def speed_ratio(ours: Record, theirs: Record) -> float:
+    """How many times faster one was than the other in one process: the median over its blocks."""
+    images = ours.values["batch"] / theirs.values["batch"]
+    return images * _median_ratio(theirs.values["seconds"], ours.values["seconds"])
+
+
+def twin_ratio(record: Record) -> float:
+    """The same for the two copies of one subject."""
+    return _median_ratio(record.values["seconds"], record.values["again_seconds"])
+
+
+def _median_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
+    if len(numerator) != len(denominator):  # not from one process: it died, and each was timed alone
+        return median(numerator) / median(denominator)
+    return median(a / b for a, b in zip(numerator, denominator, strict=True))
 
 
 def _accuracy(records: list[Record], baseline: list[Record] | None, confidence: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from acmix_bench.compare import Comparison, Line
+from acmix_bench.compare import Comparison, Line, Timing
 from acmix_bench.errors import UserError
 from acmix_bench.published import figures_of
 from acmix_bench.stats import Estimate
@@ -35,6 +35,10 @@ def draw(comparison: Comparison, path: Path) -> None:
         raise UserError(f"{path}: cannot be written ({error})") from error
     finally:
         plt.close(figure)
+
+
+def _rate(timing: Timing | None) -> Estimate | None:
+    return timing.rate if timing else None
 
 
 def _published(comparison: Comparison) -> Figure:
@@ -69,8 +73,14 @@ def _measured(comparison: Comparison) -> Figure:
     panels = [
         (title, values)
         for title, values in (
-            ("inference, images/s", [(line, line.inference, 1.0) for line in comparison.lines]),
-            ("training, images/s", [(line, line.training, 1.0) for line in comparison.lines]),
+            (
+                "inference, images/s",
+                [(line, _rate(line.inference), 1.0) for line in comparison.lines],
+            ),
+            (
+                "training, images/s",
+                [(line, _rate(line.training), 1.0) for line in comparison.lines],
+            ),
             ("top-1, %", [(line, line.accuracy, 100.0) for line in comparison.lines]),
         )
         if any(estimate for _, estimate, _ in values)

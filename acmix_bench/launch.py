@@ -7,11 +7,12 @@ fresh one in milliseconds. This process itself never imports torch.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
@@ -28,6 +29,7 @@ from acmix_bench.spec import Cell
 # torch imports its compiler on first use of the meta device and of some counters: a second a process, if not here.
 _PRELOAD = [f"acmix_bench.{name}" for name in ("cli", "meters.accuracy", "meters.latency", "meters.macs")]
 _PRELOAD.append("torch._dynamo")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,19 +41,23 @@ class Outcome:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-def measure(cell: Cell, timeout: float) -> Outcome:
-    """Run a cell's meter in a process of its own.
+def measure(cells: Sequence[Cell], timeout: float) -> list[Outcome]:
+    """Run a meter on one cell, or on the cells that are timed together, in a process of their own.
+
+    Where the process dies with several in it, each is tried alone, so that the one at fault is known.
 
     Raises:
         UserError: for a mistake that only showed itself there.
     """
-    kind, content = _call(_measure, cell, timeout)
+    kind, content = _call(_measure, cells, timeout * len(cells))
     if kind == "user":
         raise UserError(content)
     if kind == "ok":
-        return Outcome(status=kind, values=content)
-    reason, _, details = content.partition("\n")
-    return Outcome(status=kind, reason=reason, values={"traceback": details} if details else {})
+        outcomes: list[Outcome] = content
+        return outcomes
+    if len(cells) > 1:
+        return [outcome for cell in cells for outcome in measure([cell], timeout)]
+    return [Outcome(status=kind, reason=content)]
 
 
 def check(cells: list[Cell], timeout: float) -> None:
@@ -76,26 +82,63 @@ def train_here(cell: Cell, report: Callable[[int, float, float], None]) -> Outco
     from acmix_bench.meters import accuracy, subject
 
     torch.set_num_threads(cell.protocol["threads"])
+    subject.check(cell)
     try:
-        subject.check(cell)
-        return Outcome(status="ok", values=accuracy.measure(subject.Subject.of(cell), report=report))
-    except subject.Diverged as error:
-        return Outcome(status="diverged", reason=str(error))
+        return _outcome(accuracy.measure(subject.Subject.of(cell), report=report))
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever the variant's code raises
-        return Outcome(status="crashed", reason=_first_line(error), values={"traceback": traceback.format_exc()})
+        return _outcome(error)
 
 
-def _measure(cell: Cell) -> dict[str, Any]:
-    import torch
-
+def _measure(cells: Sequence[Cell]) -> list[Outcome]:
     from acmix_bench.meters.subject import Subject
 
-    if "threads" in cell.protocol:
-        torch.set_num_threads(cell.protocol["threads"])
-    values: dict[str, Any] = resolve_name(METERS[cell.meter].function)(Subject.of(cell))
-    return values
+    meter, pinned = METERS[cells[0].meter], {}
+    if "threads" in cells[0].protocol:
+        pinned = _pin(cells[0].protocol["threads"])
+    run = resolve_name(meter.function)
+    subjects = [Subject.of(cell) for cell in cells]
+    try:
+        results = run(subjects) if meter.is_timing else [run(subjects[0])]
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the variant's code raises is this row's result, not the run's end
+        results = [error] * len(cells)
+    return [_outcome(result, pinned if meter.is_timing else {}) for result in results]
+
+
+def _outcome(result: dict[str, Any] | Exception, more: dict[str, Any] | None = None) -> Outcome:
+    from acmix_bench.meters.subject import Diverged
+
+    if isinstance(result, Diverged):
+        return Outcome(status="diverged", reason=str(result))
+    if isinstance(result, Exception):
+        details = "".join(traceback.format_exception(result))
+        return Outcome(status="crashed", reason=_first_line(result), values={"traceback": details})
+    return Outcome(status="ok", values=result | (more or {}))
+
+
+def _pin(threads: int) -> dict[str, Any]:
+    """Hold what moves a timing: the threads, the cores that they run on, and the memory allocator.
+
+    glibc gives large blocks back to the system at once, and every page of the next one is a fault again: on a virtual
+    machine that is up to half of a step's time, and it depends on what was freed before. Here it keeps them.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    cores = sorted(os.sched_getaffinity(0))[:threads]
+    os.sched_setaffinity(0, cores)
+    keeps_memory = False
+    with suppress(AttributeError, OSError):  # not glibc
+        libc = ctypes.CDLL(None)
+        keeps_memory = bool(libc.mallopt(M_MMAP_THRESHOLD, 32 << 20) and libc.mallopt(M_TRIM_THRESHOLD, -1))
+    build = torch.__config__.show().splitlines()
+    libraries = [
+        line.strip(" -") for line in build if any(word in line for word in ("Math Kernel", "MKL-DNN", "CPU cap"))
+    ]
+    return {"threads": threads, "cores": cores, "keeps_memory": keeps_memory, "libraries": libraries}
 
 
 def _check(cells: list[Cell]) -> dict[str, Any]:
@@ -112,7 +155,7 @@ def _check(cells: list[Cell]) -> dict[str, Any]:
     return {}
 
 
-def _call(function: Callable[[Any], dict[str, Any]], argument: Any, timeout: float) -> tuple[Any, Any]:
+def _call(function: Callable[[Any], Any], argument: Any, timeout: float) -> tuple[Any, Any]:
     """Run a function in a fresh process; whatever happens to that process is told in the answer."""
     context = _context()
     receiver, sender = context.Pipe(duplex=False)
@@ -133,23 +176,17 @@ def _call(function: Callable[[Any], dict[str, Any]], argument: Any, timeout: flo
         receiver.close()
 
 
-def _child(sender: Connection, function: Callable[[Any], dict[str, Any]], argument: Any) -> None:
-    """Answer with a status and the values, or a line that says what happened and, below it, where.
+def _child(sender: Connection, function: Callable[[Any], Any], argument: Any) -> None:
+    """Answer with a status and what the function gives.
 
     Ctrl-C is the parent's to handle.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)  # what a variant's code prints does not belong into the tables
-    from acmix_bench.meters.subject import Diverged
-
     try:
         answer: tuple[str, Any] = ("ok", function(argument))
     except UserError as error:
         answer = ("user", str(error))
-    except Diverged as error:
-        answer = ("diverged", str(error))
-    except Exception as error:  # noqa: BLE001 - whatever the variant's code raises is this row's result, not the run's end
-        answer = ("crashed", f"{_first_line(error)}\n{traceback.format_exc()}")
     with suppress(BrokenPipeError):  # after Ctrl-C nobody waits for the answer
         sender.send(answer)
 

@@ -48,12 +48,14 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def start(self, cell: Cell) -> None:
-        """A cell begins."""
-        self._bar.update(self._task, description=f"{cell.meter}  {cell.row.label}", refresh=True)
+    def start(self, cells: Sequence[Cell]) -> None:
+        """A cell begins, or several that are timed together."""
+        what = cells[0].row.label if len(cells) == 1 else f"{len(cells)} rows"
+        self._bar.update(self._task, description=f"{cells[0].meter}  {what}", refresh=True)
 
-    def finish(self, cell: Cell, record: Record) -> None:
+    def finish(self, record: Record) -> None:
         """A cell has ended, one way or another."""
+        cell = record.cell
         self._left.remove(cell)
         self._done += 1
         self._seconds[cell.meter].append(record.seconds)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -31,6 +32,7 @@ class Environment(Value):
     cores: int
     memory_gib: int
     system: str
+    kernel: str
     python: str
     torch: str
     gpu: str | None
@@ -50,10 +52,26 @@ def this_environment() -> Environment:
         cores=len(os.sched_getaffinity(0)),
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         system=f"{platform.system()} {platform.machine()}",
+        kernel=platform.release(),
         python=platform.python_version(),
         torch=version("torch"),
         gpu=_gpu_name(),
     )
+
+
+class State(Value):
+    """What may change from one measurement to the next: hints for reading a number, not part of the environment."""
+
+    load: float
+    mhz: float | None
+    commit: str | None
+
+
+def machine_state() -> State:
+    """The load of the last minute, the cores' mean clock rate, and the git commit of this code, + if it was changed."""
+    rates = _cpu_info("cpu MHz")
+    mhz = sum(map(float, rates)) / len(rates) if rates else None
+    return State(load=os.getloadavg()[0], mhz=mhz, commit=_commit())
 
 
 class Record(Value):
@@ -64,7 +82,7 @@ class Record(Value):
     environment: Environment
     started: str
     seconds: float
-    load: float
+    state: State
     status: Status
     reason: str | None = None
     values: dict[str, Any] = {}
@@ -190,12 +208,33 @@ def runs_below(results: Path) -> Sequence[str]:
 
 
 def _cpu_name() -> str:
+    names = _cpu_info("model name")
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _cpu_info(key: str) -> list[str]:
+    """What Linux says of each core."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+        return []
+    return [line.partition(":")[2].strip() for line in lines if line.startswith(key)]
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this package lies in, where it lies in one."""
+    here = Path(__file__).parent
+    try:
+        head = _git("rev-parse", "--short=12", "HEAD", folder=here)
+        changed = _git("status", "--porcelain", "--untracked-files=no", folder=here)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + "+" * bool(changed)
+
+
+def _git(*arguments: str, folder: Path) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _gpu_name() -> str | None:

@@ -33,14 +33,15 @@ def percent(estimate: Estimate | None) -> str:
     return f"{100 * estimate.value:.{decimals}f} ±{margin:.{decimals}f}"
 
 
-def ratio(estimate: Estimate | None) -> str:
-    """A ratio with its interval, called noise where that holds 1."""
+def ratio(estimate: Estimate | None, floor: float = 0.0) -> str:
+    """A ratio with its interval, called noise where that holds 1 or comes closer to it than the noise floor."""
     if estimate is None:
         return ""
-    if estimate.low is None or estimate.high is None:
+    if estimate.low is None or estimate.high is None or estimate.margin is None:
         return f"{estimate.value:.2f} (no interval)"
-    verdict = " noise" if estimate.low <= 1 <= estimate.high else ""
-    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]{verdict}"
+    verdict = " noise" if estimate.low <= math.exp(floor) and estimate.high >= math.exp(-floor) else ""
+    decimals = max(0, min(2, 1 - math.floor(math.log10(max(estimate.margin, 1e-9)))))
+    return f"{estimate.value:.{decimals}f} [{estimate.low:.{decimals}f}, {estimate.high:.{decimals}f}]{verdict}"
 
 
 def difference(estimate: Estimate | None, seeds: int) -> str:
@@ -54,9 +55,24 @@ def difference(estimate: Estimate | None, seeds: int) -> str:
     return f"{100 * estimate.value:+.1f} ±{100 * (estimate.margin or 0):.1f}{verdict}{pairs}"
 
 
+def share(part: float | None) -> str:
+    """A share in whole percent; nothing for None."""
+    return "" if part is None else f"{100 * part:.0f} %"
+
+
+def seconds(number: float | None) -> str:
+    """Seconds with two significant digits; nothing for None."""
+    return "" if number is None else significant(number, 2)
+
+
+def floor(part: float) -> str:
+    """A noise floor in percent, two significant digits."""
+    return f"{significant(100 * part, 2)} %"
+
+
 def mebibytes(number: float | None) -> str:
-    """A count of bytes in MiB; nothing for None."""
-    return "" if number is None else f"{number / 2**20:.0f} MiB"
+    """A count of bytes in MiB, for a column that says so; nothing for None."""
+    return "" if number is None else significant(number / 2**20, 2) if number < 2**20 else f"{number / 2**20:.0f}"
 
 
 def beside(ours: float, theirs: float, *, exact: bool) -> str:

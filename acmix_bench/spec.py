@@ -52,7 +52,7 @@ class Variant(Value):
     heads: int = Field(4, ge=1)
     window: int = Field(7, ge=1)
     kernel_size: int = Field(3, ge=1)
-    implementation: Literal["production", "reference"] = "production"
+    implementation: Literal["production", "reference", "compiled", "fused"] = "production"
 
     @field_validator("operator")
     @classmethod
@@ -106,7 +106,7 @@ AXES: dict[str, str] = {
     "heads": "attention heads, N, of local attention",
     "window": "edge of the window of local attention, odd",
     "kernel_size": "edge of the convolution, odd",
-    "implementation": "the fast operator, or its literal reference",
+    "implementation": "the fast operator, its literal reference, torch.compile's, or for inference alone a fused one",
 }
 
 
@@ -130,9 +130,11 @@ class Protocol(Value):
         "float32", description="half types run under autocast"
     )
     threads: int | None = Field(None, ge=1, description="CPU threads; all cores where not set")
-    batch: int = Field(32, ge=1, description="images a batch when throughput is timed")
-    rounds: int = Field(15, ge=1, description="timing rounds; the variants alternate within each")
-    seconds: float = Field(0.2, gt=0, description="how long one timing round samples")
+    layout: Literal["contiguous", "channels-last"] = Field("contiguous", description="images and kernels in memory")
+    batch: int = Field(32, ge=1, description="images a batch when throughput is timed; halved where memory runs out")
+    processes: int = Field(10, ge=1, description="fresh processes in which all variants are timed alternately")
+    seconds: float = Field(0.2, gt=0, description="how long a variant is timed in each process, at most")
+    precision: float = Field(0.005, gt=0, description="half-width of a ratio's interval at which a process stops")
     data_root: str = Field("data", description="folder of the data sets that are not embedded")
     seeds: int = Field(5, ge=1, description="training runs a variant, with seeds 0, 1, 2, ...")
     epochs: int = Field(3, ge=1, description="passes over the training images")
@@ -182,7 +184,7 @@ class Cell(Value):
 
     row: Row
     meter: str
-    repeat: int = Field(description="timing round or training seed")
+    repeat: int = Field(description="timing process or training seed")
     protocol: dict[str, Any] = Field(description="the part of the protocol that this meter reads")
     code: str = Field(description="hash of the code that runs")
 
@@ -196,21 +198,28 @@ class Cell(Value):
 def cells_of(rows: Sequence[Row], meters: Sequence[str], protocol: Protocol, code: Mapping[str, str]) -> list[Cell]:
     """All cells, repeat by repeat: after the first pass everything has a number, and the time left is known.
 
-    Within a repeat the rows alternate, and each repeat starts with another row, so that neither the machine's mood
-    nor the order falls on one row alone. `code` holds the version of the code that each operator runs.
+    `code` holds the version of the code that each operator runs.
     """
-    repeats = {"rounds": protocol.rounds, "seeds": protocol.seeds, "once": 1}
+    repeats = {"processes": protocol.processes, "seeds": protocol.seeds, "once": 1}
     cells = []
     for repeat in range(max(repeats.values())):
-        first = repeat % len(rows)
         for meter in meters:
             if repeat >= repeats[METERS[meter].repeats]:
                 continue
             reads = {key: getattr(protocol, key) for key in METERS[meter].reads}
-            for row in (*rows[first:], *rows[:first]):
+            for row in rows:
                 version = code[row.variant.operator]
                 cells.append(Cell(row=row, meter=meter, repeat=repeat, protocol=reads, code=version))
     return cells
+
+
+def groups_of(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Which cells are measured together: timings of one case in one process, everything else alone."""
+    groups: dict[Any, list[Cell]] = {}
+    for number, cell in enumerate(cells):
+        together = (cell.meter, cell.repeat, cell.row.case.model_dump_json())
+        groups.setdefault(together if METERS[cell.meter].is_timing else number, []).append(cell)
+    return list(groups.values())
 
 
 def rows_of(experiment: Experiment, case: Case, extra: Sequence[str] = ()) -> list[Row]:

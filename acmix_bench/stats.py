@@ -58,6 +58,20 @@ def median(samples: Sequence[float], *, confidence: float = CONFIDENCE) -> Estim
     )
 
 
+def ratio(samples: Sequence[float], *, confidence: float = CONFIDENCE) -> Estimate:
+    """The geometric mean of ratios, with Student's t interval of their logarithms."""
+    logs = mean([math.log(sample) for sample in samples], confidence=confidence)
+    low, high = (None if end is None else math.exp(end) for end in (logs.low, logs.high))
+    return Estimate(value=math.exp(logs.value), low=low, high=high, samples=logs.samples)
+
+
+def floor(twins: Estimate) -> float | None:
+    """The smallest difference that can be told, as a share: how far the interval of an A/A ratio reaches from 1."""
+    if twins.low is None or twins.high is None:
+        return None
+    return max(abs(math.log(twins.low)), abs(math.log(twins.high)))
+
+
 def at_least(estimate: Estimate, *, margin: float) -> Estimate:
     """Widen an interval that is narrower than what a single sample can resolve."""
     if estimate.low is None or estimate.high is None:

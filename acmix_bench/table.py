@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from tabulate import tabulate
 
 from acmix_bench import rounding
 from acmix_bench.backbones import find
-from acmix_bench.compare import Comparison, Line
+from acmix_bench.compare import PASSES, Comparison, Line, Timing
 from acmix_bench.ops.cost import STAGES
 from acmix_bench.published import figures_of, reasons_of
 from acmix_bench.stats import Estimate
@@ -79,8 +80,8 @@ def main_table(comparison: Comparison) -> Table:
     columns: list[tuple[str, str, Callable[[Line], str]]] = [
         ("params", "params", lambda line: rounding.count(line.exact.get("parameters")) or _failed(line, "params")),
         ("macs", "MACs\n(FLOPs)", lambda line: _macs(line)),
-        ("inference", "inference\nimg/s", lambda line: rounding.rate(line.inference) or _failed(line, "inference")),
-        ("training", "training\nimg/s", lambda line: rounding.rate(line.training) or _failed(line, "training")),
+        ("inference", "inference\nimg/s", lambda line: _rate(line, "inference")),
+        ("training", "training\nimg/s", lambda line: _rate(line, "training")),
         ("accuracy", "top-1 %", lambda line: _top1(line, comparison)),
     ]
     if len(comparison.lines) > 1:
@@ -102,25 +103,36 @@ def main_table(comparison: Comparison) -> Table:
 
 
 def speed_table(comparison: Comparison) -> Table:
-    """Throughput as a ratio to the baseline, and peak memory."""
-    rows = []
-    for line in comparison.lines:
-        rows.append(
-            [
-                line.row.label,
-                rounding.ratio(line.inference_ratio) or "-",
-                rounding.mebibytes(line.inference_peak_bytes) or "-",
-                rounding.ratio(line.training_ratio) or "-",
-                rounding.mebibytes(line.training_peak_bytes) or "-",
-            ]
+    """Throughput as a ratio to the baseline and to a matrix product, peak memory, and the time to compile."""
+    timings = {meter: [getattr(line, meter) for line in comparison.lines] for meter in PASSES}
+    columns: list[tuple[str, Sequence[str]]] = []
+    for meter, ours in timings.items():
+        if not any(ours):
+            continue
+        shown = [(f"{meter}\n× baseline", [rounding.ratio(one.ratio, one.floor or 0.0) if one else "" for one in ours])]
+        shown.append(("peak\nMiB", [rounding.mebibytes(one.peak_bytes) if one else "" for one in ours]))
+        if any(one and one.share for one in ours):
+            shown.append(("\nshare", [rounding.share(one.share) if one else "" for one in ours]))
+        columns += shown
+    compiled = [_compile_seconds(line) for line in comparison.lines]
+    if any(compiled):
+        columns.append(("compile\ns", [rounding.seconds(seconds) for seconds in compiled]))
+    labels = [line.row.label for line in comparison.lines]
+    rows = [[cell or "-" for cell in row] for row in zip(labels, *(cells for _, cells in columns), strict=True)]
+    notes = [
+        "Ratios of throughput to the first row's of the same case (above 1 is faster); the intervals hold together at "
+        "95 %, and 'noise' is one that comes closer to 1 than the smallest difference that can be told. Peak: memory "
+        "that torch allocates for a batch beyond the model and its input.",
+        *_noise_floor(comparison),
+    ]
+    if any("share" in title for title, _ in columns):
+        notes.append(
+            "Share: throughput over that of one dense matrix product with as many multiply-adds (training: three "
+            "times as many), in the faster of torch's two ways to it: the limit on this machine."
         )
-    header = ["variant", "inference\n× baseline", "\npeak memory", "training\n× baseline", "\npeak memory"]
-    note = (
-        "Ratios of throughput to the first row's (above 1 is faster), paired by round; the intervals hold together at "
-        "95 %, and 'noise' is one that holds 1. Peak memory is what torch allocates for a batch beyond the model and "
-        "its input."
-    )
-    return Table(title="Speed and memory", header=header, rows=rows, notes=[note])
+    if any(compiled):
+        notes.append("Compile: the first step, in a process that may find the compiled code of an earlier one on disk.")
+    return Table(title="Speed and memory", header=["variant", *(title for title, _ in columns)], rows=rows, notes=notes)
 
 
 def mix_table(comparison: Comparison) -> Table:
@@ -254,20 +266,21 @@ def flat(line: Line) -> dict[str, Any]:
         if key in line.exact:
             flat[key] = line.exact[key]
     flat |= {f"macs_{stage}": macs for stage, macs in line.exact.get("macs_by_stage", {}).items()}
-    for key, unit in (
-        ("inference", "_images_per_s"),
-        ("inference_ratio", ""),
-        ("training", "_images_per_s"),
-        ("training_ratio", ""),
-        ("accuracy", ""),
-        ("accuracy_difference", ""),
-    ):
-        estimate: Estimate | None = getattr(line, key)
+    estimates: dict[str, Estimate | None] = {}
+    for meter in PASSES:
+        timing: Timing | None = getattr(line, meter)
+        if timing:
+            estimates |= {f"{meter}_images_per_s": timing.rate, f"{meter}_ratio": timing.ratio}
+    estimates |= {"accuracy": line.accuracy, "accuracy_difference": line.accuracy_difference}
+    for name, estimate in estimates.items():
         if estimate is not None:
-            name = key + unit
             flat |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-            flat[f"{key}_samples"] = estimate.samples
-    flat |= {key: getattr(line, key) for key in ("inference_peak_bytes", "training_peak_bytes")}
+            flat[f"{name}_samples"] = estimate.samples
+    for meter in PASSES:
+        if timing := getattr(line, meter):
+            flat |= {f"{meter}_peak_bytes": timing.peak_bytes, f"{meter}_of_product": timing.share}
+            flat[f"{meter}_noise_floor"] = timing.floor
+            flat |= {f"{meter}_first_seconds": timing.first_seconds, f"{meter}_batch": timing.batch}
     return flat | {"not_measured": line.missing, "problems": "; ".join(line.problems)}
 
 
@@ -285,8 +298,9 @@ def _reading(comparison: Comparison) -> list[str]:
         notes.append(f"MACs: multiply-adds of one {shown} input, which the papers call FLOPs.")
     if set(meters) & {"inference", "training"}:
         notes.append(
-            f"img/s: {protocol.rounds} rounds in which the variants alternate, batch {protocol.batch}, "
-            f"{protocol.dtype}, {protocol.threads} threads; median [95 % interval]."
+            f"img/s: {protocol.processes} processes, in each of which all rows are timed alternately in random order; "
+            f"batch {protocol.batch}, {protocol.layout}, {protocol.dtype}, {protocol.threads} threads; median "
+            f"[95 % interval].{_why_it_stopped(comparison)}"
         )
     if "accuracy" in meters:
         notes.append(
@@ -299,6 +313,19 @@ def _reading(comparison: Comparison) -> list[str]:
                 "together at 95 % over seeds, and 'noise' is one that holds 0. The test images are always the same."
             )
     return notes
+
+
+def _why_it_stopped(comparison: Comparison) -> str:
+    """How many processes ended because the intervals were narrow, and how many because the time was up."""
+    ends: Counter[str] = Counter()
+    for meter in PASSES:
+        for line in comparison.lines[:1]:
+            ends.update(timing.stopped if (timing := getattr(line, meter)) else {})
+    protocol = comparison.run.plan.experiment.protocol
+    return (
+        f" {ends['narrow']} of {ends.total()} processes ended with every ratio within ±{100 * protocol.precision:g} %, "
+        f"the others after {protocol.seconds:g} s a row."
+    )
 
 
 def _problems(comparison: Comparison) -> list[str]:
@@ -323,6 +350,43 @@ def _uncounted(comparison: Comparison) -> list[str]:
         if names:
             notes.append(f"{title}: {', '.join(names)}.")
     return notes
+
+
+def _compile_seconds(line: Line) -> float | None:
+    """The longest first step of a row that is compiled."""
+    if line.row.variant.implementation != "compiled":
+        return None
+    return max((timing.first_seconds for timing in (line.inference, line.training) if timing), default=None)
+
+
+def _noise_floor(comparison: Comparison) -> list[str]:
+    """What two copies of the same thing differ by: nothing smaller can be told."""
+    floors = []
+    for meter in PASSES:
+        timings = [timing for line in comparison.lines if (timing := getattr(line, meter))]
+        ours = [timing.floor for timing in timings if timing.floor is not None]
+        if ours:
+            floors.append(f"{meter} {rounding.floor(max(ours))}")
+    if not floors:
+        return []
+    told = f"Smallest difference that can be told here, from two copies of a first row: {', '.join(floors)}."
+    return [told, *_batches(comparison)]
+
+
+def _batches(comparison: Comparison) -> list[str]:
+    """Where memory ran out and the batch was halved."""
+    wanted = comparison.run.plan.experiment.protocol.batch
+    return [
+        f"{line.row.label}: {meter} ran out of memory at batch {wanted}, and was measured at batch {timing.batch}."
+        for line in comparison.lines
+        for meter in PASSES
+        if (timing := getattr(line, meter)) and timing.batch != wanted
+    ]
+
+
+def _rate(line: Line, meter: str) -> str:
+    timing: Timing | None = getattr(line, meter)
+    return rounding.rate(timing.rate) if timing else _failed(line, meter)
 
 
 def _failed(line: Line, meter: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,11 @@ from acmix_bench.table import main_table
 SPEED = {"baseline": 100.0, "operator=conv": 400.0, "shift=tensor": 50.0}
 
 
-def answer(cell: Cell, timeout: float = 0) -> Outcome:
+def answer(cells: Sequence[Cell], timeout: float = 0) -> list[Outcome]:
+    return [answer_one(cell) for cell in cells]
+
+
+def answer_one(cell: Cell) -> Outcome:
     """Exact values: a slow machine in round 1, and top-1 that falls with the seed."""
     label, repeat = cell.row.label, cell.repeat
     if cell.meter == "params":
@@ -35,7 +39,9 @@ def answer(cell: Cell, timeout: float = 0) -> Outcome:
             status="ok", values={"accuracy": 0.9 - 0.1 * repeat - 0.05 * (label == "shift=tensor"), "test_images": 360}
         )
     seconds = (2 if repeat else 1) * 8 / SPEED[label]
-    return Outcome(status="ok", values={"seconds": [seconds] * 3, "batch": 8, "peak_bytes": 2**20})
+    values = {"seconds": [seconds] * 3, "calls": 1, "batch": 8, "peak_bytes": 2**20, "first_seconds": seconds}
+    values |= {"stopped": "budget"} | ({"again_seconds": [seconds] * 3} if label == "baseline" else {})
+    return Outcome(status="ok", values=values)
 
 
 def no_check(cells: list[Cell], timeout: float) -> None:
@@ -48,7 +54,7 @@ def plan() -> Plan:
     return ablate.plan_of(experiment, ablate.rows_of(experiment))
 
 
-def run(plan: Plan, folder: Path, measure: Callable[[Cell, float], Any] = answer) -> ablate.Finished:
+def run(plan: Plan, folder: Path, measure: Callable[[Sequence[Cell], float], Any] = answer) -> ablate.Finished:
     return ablate.ablate(plan, Store(folder), measure=measure, check=no_check)
 
 
@@ -63,23 +69,40 @@ def test_a_run_leaves_records_and_tables(plan: Plan, tmp_path: Path) -> None:
     ]
     lines = {line.row.label: line for line in finished.comparison.lines}
     assert list(lines) == ["baseline", "operator=conv", "shift=tensor"]
-    assert lines["operator=conv"].inference_ratio.value == pytest.approx(4)
-    assert lines["operator=conv"].inference_ratio.samples == 2, "the slow round cancels in the pair"
+    assert lines["operator=conv"].inference.ratio.value == pytest.approx(4)
+    assert lines["operator=conv"].inference.ratio.samples == 2, "the slow process cancels in the pair"
     assert lines["shift=tensor"].accuracy_difference.value == pytest.approx(-0.05)
     assert lines["baseline"].accuracy.value == pytest.approx(0.85)
-    assert lines["baseline"].inference_ratio is None
+    assert lines["baseline"].inference.ratio is None
 
 
-def test_each_record_is_on_disk_before_the_next_cell(plan: Plan, tmp_path: Path) -> None:
+def test_each_record_is_on_disk_before_the_next_cells(plan: Plan, tmp_path: Path) -> None:
     seen = []
 
-    def measure(cell: Cell, timeout: float) -> Outcome:
+    def measure(cells: Sequence[Cell], timeout: float) -> list[Outcome]:
         path = tmp_path / "records.jsonl"
-        seen.append(len(path.read_text().splitlines()))
-        return answer(cell)
+        seen.append((len(path.read_text().splitlines()), len(cells)))
+        return answer(cells)
 
     run(plan, tmp_path, measure)
-    assert seen == list(range(len(plan.cells)))
+    assert [before for before, _ in seen] == [sum(n for _, n in seen[:i]) for i in range(len(seen))]
+    assert sum(n for _, n in seen) == len(plan.cells)
+
+
+def test_timings_are_made_together_and_together_again(plan: Plan, tmp_path: Path) -> None:
+    """A new row is never compared with timings of another process."""
+    fewer = plan.model_copy(update={"rows": plan.rows[:2]})
+    run(fewer, tmp_path)
+    asked: list[Cell] = []
+
+    def measure(cells: Sequence[Cell], timeout: float) -> list[Outcome]:
+        asked.extend(cells)
+        return answer(cells)
+
+    run(plan, tmp_path, measure)
+    timed = [cell.row.label for cell in asked if cell.meter == "inference" and cell.repeat == 0]
+    assert timed == [row.label for row in plan.rows]
+    assert [cell.row.label for cell in asked if cell.meter == "params"] == [plan.rows[2].label]
 
 
 def test_a_second_run_repeats_nothing(plan: Plan, tmp_path: Path) -> None:
@@ -88,17 +111,17 @@ def test_a_second_run_repeats_nothing(plan: Plan, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(plan: Plan, tmp_path: Path) -> None:
-    def interrupted(cell: Cell, timeout: float) -> Outcome:
-        if cell == plan.cells[10]:
+    def interrupted(cells: Sequence[Cell], timeout: float) -> list[Outcome]:
+        if plan.cells[10] in cells:
             raise KeyboardInterrupt
-        return answer(cell)
+        return answer(cells)
 
     first = run(plan, tmp_path, interrupted)
-    assert (first.interrupted, first.measured) == (True, 10)
+    assert (first.interrupted, first.measured) == (True, 9), "the cell belongs to a group of three"
     notes = main_table(first.comparison).notes
-    assert any(f"{len(plan.cells) - 10} of {len(plan.cells)} cells are not measured" in note for note in notes)
+    assert any(f"{len(plan.cells) - 9} of {len(plan.cells)} cells are not measured" in note for note in notes)
     second = run(plan, tmp_path)
-    assert second.measured == len(plan.cells) - 10
+    assert second.measured == len(plan.cells) - 9
     assert all(line.missing == 0 for line in second.comparison.lines)
 
 
@@ -111,11 +134,13 @@ def test_a_line_cut_short_by_a_kill_is_measured_again(plan: Plan, tmp_path: Path
 
 
 def test_failures_are_rows_with_their_reason(plan: Plan, tmp_path: Path) -> None:
-    def failing(cell: Cell, timeout: float) -> Outcome:
+    def failing(cells: Sequence[Cell], timeout: float) -> list[Outcome]:
+        cell = cells[0]
         if cell.row.label == "shift=tensor" and cell.meter == "accuracy":
             diverges = cell.repeat == 0
-            return Outcome(status="diverged" if diverges else "crashed", reason="loss is nan" if diverges else "boom")
-        return answer(cell)
+            status = "diverged" if diverges else "crashed"
+            return [Outcome(status=status, reason="loss is nan" if diverges else "boom")]
+        return answer(cells)
 
     finished = run(plan, tmp_path, failing)
     line = finished.comparison.lines[2]
@@ -170,10 +195,10 @@ def test_unknown_names_are_refused_before_anything_runs() -> None:
 def test_equal_differences_are_no_certainty(plan: Plan, tmp_path: Path) -> None:
     """All seeds differ by the same image: the interval is still one image wide on each side."""
 
-    def one_image_better(cell: Cell, timeout: float) -> Outcome:
-        better = (cell.row.label == "shift=tensor") / 360
+    def one_image_better(cells: Sequence[Cell], timeout: float) -> list[Outcome]:
+        better = (cells[0].row.label == "shift=tensor") / 360
         known = {"accuracy": 0.9 + better, "test_images": 360}
-        return Outcome(status="ok", values=known) if cell.meter == "accuracy" else answer(cell)
+        return [Outcome(status="ok", values=known)] if cells[0].meter == "accuracy" else answer(cells)
 
     difference = run(plan, tmp_path, one_image_better).comparison.lines[2].accuracy_difference
     assert difference.low <= 0 <= difference.high

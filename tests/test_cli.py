@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from test_weights import resnet_state
 
-QUICK = ["--set", "rounds=2", "--set", "seconds=0.02", "--set", "seeds=2", "--set", "epochs=1", "--set", "batch=4"]
+QUICK = ["--set", "processes=2", "--set", "seconds=0.02", "--set", "seeds=2", "--set", "epochs=1", "--set", "batch=4"]
 
 
 def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:

@@ -27,22 +27,27 @@ def cell_of(variant: str, meter: str, backbone: str = "nano", size: int = 16, pr
     return spec.cells_of([row], [meter], protocol, code)[0]
 
 
+def measure(cell: Cell, timeout: float) -> launch.Outcome:
+    (outcome,) = launch.measure([cell], timeout)
+    return outcome
+
+
 @pytest.mark.parametrize("meter", sorted(set(METERS) - {"accuracy"}))
 @pytest.mark.parametrize("variant", ["acmix", "conv3x3"])
 def test_meters_measure(meter: str, variant: str) -> None:
-    outcome = launch.measure(cell_of(variant, meter), 120)
+    outcome = measure(cell_of(variant, meter), 120)
     assert outcome.status == "ok"
     if "seconds" in outcome.values:
         assert len(outcome.values["seconds"]) >= 3
         assert all(second > 0 for second in outcome.values["seconds"])
         assert outcome.values["peak_bytes"] > 0
-        assert launch.measure(cell_of(variant, meter), 120).values["peak_bytes"] == outcome.values["peak_bytes"]
+        assert measure(cell_of(variant, meter), 120).values["peak_bytes"] == outcome.values["peak_bytes"]
 
 
 def test_accuracy_is_far_above_chance_and_the_seed_decides_it() -> None:
     cell = cell_of("conv3x3", "accuracy", protocol=QUICK.model_copy(update={"epochs": 2}))
-    first, second = launch.measure(cell, 300), launch.measure(cell, 300)
-    other = launch.measure(cell.model_copy(update={"repeat": 1}), 300)
+    first, second = measure(cell, 300), measure(cell, 300)
+    other = measure(cell.model_copy(update={"repeat": 1}), 300)
     assert first.values["accuracy"] > 0.8
     assert first.values["loss_by_epoch"] == second.values["loss_by_epoch"]
     assert first.values["loss_by_epoch"] != other.values["loss_by_epoch"]
@@ -51,7 +56,7 @@ def test_accuracy_is_far_above_chance_and_the_seed_decides_it() -> None:
 @pytest.mark.parametrize("name", spec.known("variant"))
 @pytest.mark.parametrize(("backbone", "size"), [("operator-64", 28), ("nano", 16), ("nano", 13)])
 def test_macs_meter_equals_the_closed_form(name: str, backbone: str, size: int) -> None:
-    values = launch.measure(cell_of(name, "macs", backbone, size), 120).values
+    values = measure(cell_of(name, "macs", backbone, size), 120).values
     assert values["macs"] == sum(values["macs_by_stage"].values())
     assert values["macs"] == sum(expected_stages(spec.load_variant(name), backbone, size).values())
     assert values["macs_by_stage"] == expected_stages(spec.load_variant(name), backbone, size)
@@ -85,15 +90,15 @@ def expected_stages(variant: spec.Variant, backbone: str, size: int) -> dict[str
 
 
 def test_an_operator_of_mine_is_measured_without_a_change_here() -> None:
-    values = launch.measure(cell_of("operator=operators_of_mine:Counted", "macs"), 120).values
+    values = measure(cell_of("operator=operators_of_mine:Counted", "macs"), 120).values
     assert values["macs_by_stage"]["stage_1"] > 0
     assert values["no_formula"] == {}
-    unknown = launch.measure(cell_of("operator=operators_of_mine:Works", "macs"), 120).values
+    unknown = measure(cell_of("operator=operators_of_mine:Works", "macs"), 120).values
     assert unknown["no_formula"] == {"Works beside its layers": 5}
-    hidden = launch.measure(cell_of("operator=operators_of_mine:Hidden", "macs"), 120).values
+    hidden = measure(cell_of("operator=operators_of_mine:Hidden", "macs"), 120).values
     assert hidden["no_formula"] == {"Hidden": 5}, "a convolution of one's own may do more than convolve"
     with pytest.raises(UserError, match=r"Miscounted\.macs: unknown stage 'total'"):
-        launch.measure(cell_of("operator=operators_of_mine:Miscounted", "macs"), 120)
+        measure(cell_of("operator=operators_of_mine:Miscounted", "macs"), 120)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +111,7 @@ def test_an_operator_of_mine_is_measured_without_a_change_here() -> None:
     ],
 )
 def test_what_goes_wrong_is_told_apart(operator: str, meter: str, timeout: float, status: str, reason: str) -> None:
-    outcome = launch.measure(cell_of(f"operator=operators_of_mine:{operator}", meter), timeout)
+    outcome = measure(cell_of(f"operator=operators_of_mine:{operator}", meter), timeout)
     assert outcome.status == status
     assert outcome.reason.startswith(reason)
     assert "\n" not in outcome.reason
@@ -147,9 +152,9 @@ def test_accuracy_of_an_operator_alone_is_refused() -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 def test_every_dtype_is_timed_and_trained(dtype: str) -> None:
     protocol = QUICK.model_copy(update={"dtype": dtype})
-    assert launch.measure(cell_of("acmix", "training", protocol=protocol), 120).status == "ok"
+    assert measure(cell_of("acmix", "training", protocol=protocol), 120).status == "ok"
     if dtype == "bfloat16":
-        assert launch.measure(cell_of("acmix", "accuracy", protocol=protocol), 300).values["accuracy"] > 0.3
+        assert measure(cell_of("acmix", "accuracy", protocol=protocol), 300).values["accuracy"] > 0.3
 
 
 def test_backbone_names() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from acmix_bench.errors import ShapeError
+from acmix_bench.meters.memory import LiveMemory
 from acmix_bench.ops import attention, convolution, cost, reference
 from acmix_bench.ops.acmix import ACmix, restore_initialisation
 
@@ -180,7 +181,7 @@ def test_mix_adds_the_paths_with_its_weights(mix: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("axes", [{}, {"shift": "tensor"}, {"window": 3}, {"heads": 16}])
+@pytest.mark.parametrize("axes", [{}, {"shift": "tensor"}, {"window": 3}, {"heads": 16}, {"stride": 2}])
 def test_half_types_run_and_are_close(dtype: torch.dtype, axes: dict[str, object]) -> None:
     for size in (8, 30):
         exact = ACmix(8, 16, **axes)
@@ -196,11 +197,48 @@ def test_half_types_run_and_are_close(dtype: torch.dtype, axes: dict[str, object
         torch.testing.assert_close(out.float(), exact(x), rtol=0.05, atol=0.05)
 
 
-def test_float32_is_close_to_the_reference() -> None:
-    production, literal = (ACmix(16, 32, implementation=kind) for kind in ("production", "reference"))
+PATHS = [{}, {"shift": "tensor"}, {"stride": 2}, {"heads": 1}, {"heads": 16}, {"paths": "conv"}, {"paths": "attention"}]
+
+
+@pytest.mark.parametrize("axes", PATHS, ids=str)
+@pytest.mark.parametrize("size", [9, 14, 40])
+def test_float32_is_close_to_the_reference_on_every_path(size: int, axes: dict[str, object]) -> None:
+    """Whole maps and tiles, folded and apart; gradients of the mean square, whose size is that of the output."""
+    production, literal = (ACmix(16, 32, implementation=kind, **axes) for kind in ("production", "reference"))
     literal.load_state_dict(production.state_dict())
-    x = torch.randn(2, 16, 30, 29)
-    torch.testing.assert_close(production(x), literal(x), rtol=1e-5, atol=1e-5)
+    x = torch.randn(2, 16, size, size)
+    results = []
+    for module in (production, literal):
+        x_ = x.clone().requires_grad_()
+        out = module(x_)
+        results.append([out, *torch.autograd.grad(out.square().mean(), [x_, *module.parameters()])])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * max(1.0, theirs.abs().max().item()))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_images_are_gathered_in_parts_without_a_trace(stride: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    production, literal = pair(3, 8, heads=2, stride=stride)
+    x = torch.randn(3, 3, 36, 33, dtype=torch.float64)
+    monkeypatch.setattr(attention, "GATHERED_BYTES", 1)
+    assert attention._images_at_once(x.permute(0, 2, 3, 1), 4, window=7, stride=stride) == 1
+    assert worst_difference(production, literal, x) < 1e-10
+
+
+def test_memory_is_a_tenth_of_the_reference() -> None:
+    """At the shapes of ResNet-50's stages, forward and with backward. Counted bytes: the same on every machine."""
+    for channels, size in ((64, 56), (128, 28), (256, 14)):
+        for grad in (False, True):
+            peaks = []
+            for implementation in ("production", "reference"):
+                module = ACmix(channels, channels, implementation=implementation)
+                x = torch.randn(4, channels, size, size)
+                with torch.set_grad_enabled(grad), LiveMemory() as memory:
+                    out = module(x)
+                    if grad:
+                        out.square().mean().backward()
+                peaks.append(memory.peak)
+            assert 10 * peaks[0] <= peaks[1], (channels, grad)
 
 
 def test_autocast_keeps_the_coordinates_exact() -> None:

@@ -75,7 +75,7 @@ def test_csv_has_every_digit(comparison: Comparison) -> None:
     rows = list(csv.DictReader(io.StringIO(to_csv(comparison))))
     assert [row["variant"] for row in rows] == [line.row.label for line in comparison.lines]
     for row, line in zip(rows, comparison.lines, strict=True):
-        assert float(row["inference_images_per_s"]) == line.inference.value
+        assert float(row["inference_images_per_s"]) == line.inference.rate.value
         assert int(row["macs"]) == 50
         assert int(row["macs_attention"]) == 10
 

@@ -164,6 +164,8 @@ def operator_of(variant: Variant, name: str) -> Operator | None:
         UserError: for a variant that does not fit the backbone.
     """
     attention = find(name).attention
+    if variant.implementation != "reference":  # what is compiled or fused is built as any other
+        variant = variant.model_copy(update={"implementation": "production"})
     if variant.attention not in ("native", attention):
         raise UserError(f"{name} has {attention} attention; attention={variant.attention} does not fit it")
     if attention == "local":
@@ -180,6 +182,12 @@ def operator_of(variant: Variant, name: str) -> Operator | None:
         return partial(make, paths="attention", implementation=variant.implementation)
     axes = ("kernel_size", "paths", "mix", "shift", "kernel", "init", "implementation")
     return partial(make, **{axis: getattr(variant, axis) for axis in axes})
+
+
+def operators(model: nn.Module) -> list[nn.Module]:
+    """ACmix's operators in a model, whatever their attention."""
+    kinds = tuple(resolve_name(path) for path in OPERATORS.values())
+    return [module for module in model.modules() if isinstance(module, kinds)]
 
 
 def _local_operator(variant: Variant) -> Operator:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import Bottleneck
 
 from acmix_bench.backbones import nano, san
@@ -47,18 +46,6 @@ class FusedAway(Fused):
 
     def forward(self, x: Tensor) -> Tensor:
         return x
-
-
-class FusedConvolution(Fused):
-    """A plain convolution and its BatchNorm."""
-
-    def __init__(self, original: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-        super().__init__(original)
-        self.convolution = fuse_conv_bn_eval(original, norm)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.convolution(x)
-        return out
 
 
 class FusedPath(Fused):
@@ -138,13 +125,9 @@ def _is_fusible(operator: nn.Module) -> bool:
 
 def _fuse_norm(block: nn.Module, operator_name: str, norm_name: str) -> None:
     operator, norm = getattr(block, operator_name), getattr(block, norm_name)
-    if type(operator).forward is nn.Conv2d.forward:
-        setattr(block, operator_name, FusedConvolution(operator, norm))
-    elif _is_fusible(operator):
+    if _is_fusible(operator):
         _fuse_operator(operator, norm)
-    else:
-        return
-    setattr(block, norm_name, FusedAway(norm))
+        setattr(block, norm_name, FusedAway(norm))
 
 
 def _fuse_operator(operator: nn.Module, norm: nn.BatchNorm2d | None) -> None:

@@ -1,7 +1,8 @@
 """Meters: each takes a subject (a built variant in its case) and gives raw values.
 
 To add one, write a module with `measure(subject) -> dict` and enter it here. The values must be JSON: samples as
-lists, units in the key. Nothing is imported until a cell runs.
+lists, units in the key. A timing meter takes all subjects of a case at once, and gives a list. Nothing is imported
+until a cell runs.
 """
 
 from __future__ import annotations
@@ -17,11 +18,16 @@ class Meter:
     summary: str
     function: str
     reads: tuple[str, ...]
-    repeats: Literal["once", "rounds", "seeds"] = "once"
+    repeats: Literal["once", "processes", "seeds"] = "once"
+
+    @property
+    def is_timing(self) -> bool:
+        """Whether all rows are measured together, alternately in one process."""
+        return self.repeats == "processes"
 
 
 _MACHINE = ("device", "dtype", "threads")
-_TIMING = (*_MACHINE, "batch", "seconds")
+_TIMING = (*_MACHINE, "layout", "batch", "seconds", "precision")
 _TRAINING = (*_MACHINE, "data_root", "epochs", "train_batch", "learning_rate", "weight_decay")
 
 METERS: dict[str, Meter] = {
@@ -39,13 +45,19 @@ METERS: dict[str, Meter] = {
         summary="seconds a batch and peak memory, forward",
         function="acmix_bench.meters.latency:inference",
         reads=_TIMING,
-        repeats="rounds",
+        repeats="processes",
     ),
     "training": Meter(
         summary="seconds a batch and peak memory, forward, backward and update",
         function="acmix_bench.meters.latency:training",
         reads=_TIMING,
-        repeats="rounds",
+        repeats="processes",
+    ),
+    "product": Meter(
+        summary="seconds of one dense matrix product with as many multiply-adds: what the machine could reach",
+        function="acmix_bench.meters.latency:product",
+        reads=_TIMING,
+        repeats="processes",
     ),
     "accuracy": Meter(
         summary="top-1 on held-out images after a short training",

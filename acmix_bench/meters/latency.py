@@ -1,38 +1,74 @@
-"""Seconds a batch and peak memory. One call is one round: warm-up, then samples until the time is up.
+"""Seconds a batch and peak memory. One call is one process: all subjects are timed in it, alternately.
 
-On an accelerator the clock is read after a synchronisation. That branch has not yet run on a GPU.
+In every block each subject is timed once, in an order drawn anew, so that what slows the machine for a while slows all
+of them, and none always runs after the same other. A second copy of the first subject is timed with them: what
+differs between the two is noise.
+
+On CUDA, time is taken by events and memory by torch's counters. Those branches have not yet run on a GPU.
 """
 
 from __future__ import annotations
 
+import gc
+import math
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from acmix_bench import stats
+from acmix_bench.errors import UserError
 from acmix_bench.meters.memory import LiveMemory
 from acmix_bench.meters.subject import Subject
 
 Clock = Callable[[], float]
+Step = Callable[[], None]
+Prepare = Callable[[Subject, int], tuple[Step, Step]]
+Values = dict[str, Any]
+
+SAMPLE_SECONDS = 0.005  # fast steps are repeated until a sample takes this long
+MIN_BLOCKS, BLOCKS_TO_STOP = 3, 12
+STABLE = 0.1  # the warm-up ends when three steps in a row differ by less than this share
 
 
-def inference(subject: Subject, *, clock: Clock = time.perf_counter) -> dict[str, Any]:
+def inference(subjects: Sequence[Subject], *, clock: Clock = time.perf_counter) -> list[Values | Exception]:
     """Time the forward pass in evaluation mode, without gradients."""
+    return _alternate(subjects, _inference_step, clock)
+
+
+def training(subjects: Sequence[Subject], *, clock: Clock = time.perf_counter) -> list[Values | Exception]:
+    """Time one training step: forward, loss, backward, update (SGD)."""
+    return _alternate(subjects, _training_step, clock)
+
+
+def product(subjects: Sequence[Subject], *, clock: Clock = time.perf_counter) -> list[Values | Exception]:
+    """Time a dense matrix product with each subject's multiply-adds: what this machine could reach at best.
+
+    It is a square `torch.mm` or, where torch runs that faster, a 1x1 convolution.
+    """
+    return _alternate(subjects, _product_step, clock)
+
+
+def _inference_step(subject: Subject, batch: int) -> tuple[Step, Step]:
     model = subject.build().eval()
-    images = subject.images(subject.protocol["batch"])
+    subject.prepare(model)
+    images = subject.images(batch)
 
     def step() -> None:
         with torch.inference_mode(), subject.autocast():
             model(images)
 
-    return _sample(step, lambda: None, subject, clock)
+    return step, lambda: None
 
 
-def training(subject: Subject, *, clock: Clock = time.perf_counter) -> dict[str, Any]:
-    """Time one training step: forward, loss, backward, update (SGD)."""
+def _training_step(subject: Subject, batch: int) -> tuple[Step, Step]:
     model = subject.build().train()
-    images = subject.images(subject.protocol["batch"])
+    subject.prepare(model)
+    images = subject.images(batch)
     labels = torch.zeros(len(images), dtype=torch.long, device=subject.device)
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-6)
 
@@ -43,46 +79,176 @@ def training(subject: Subject, *, clock: Clock = time.perf_counter) -> dict[str,
         loss.backward()
         optimiser.step()
 
-    return _sample(step, optimiser.zero_grad, subject, clock)
+    return step, optimiser.zero_grad  # the gradients of the last step; those of the next belong to its peak
 
 
-def _sample(step: Callable[[], None], release: Callable[[], None], subject: Subject, clock: Clock) -> dict[str, Any]:
-    """Warm up for a fifth of the time, at least twice, then sample until it is up, at least three times."""
-    seconds, device = subject.protocol["seconds"], subject.device
-    warm = clock() + seconds / 5
-    runs = 0
-    while runs < 2 or clock() < warm:
+def _product_step(subject: Subject, batch: int) -> tuple[Step, Step]:
+    from acmix_bench.meters.macs import total_macs
+
+    macs = batch * total_macs(subject)
+    edge = round(macs ** (1 / 3))
+    a = torch.randn(round(macs / edge**2), edge, device=subject.device, dtype=subject.dtype)
+    b = torch.randn(edge, edge, device=subject.device, dtype=subject.dtype)
+    pixels = a.t()[None, :, :, None].contiguous(memory_format=torch.channels_last)
+    kernel = b[:, :, None, None].contiguous(memory_format=torch.channels_last)
+
+    def multiply() -> None:
+        with torch.inference_mode():
+            torch.mm(a, b)
+
+    def convolve() -> None:
+        with torch.inference_mode():
+            torch.conv2d(pixels, kernel)
+
+    def fastest_of_five(step: Step) -> float:
+        return min(_seconds(step, 1, subject.device, time.perf_counter) for _ in range(5))
+
+    return min((multiply, convolve), key=fastest_of_five), lambda: None
+
+
+@dataclass
+class _Timed:
+    """A subject that is ready to be timed, and what was sampled of it."""
+
+    subject: Subject
+    step: Step
+    release: Step
+    first_seconds: float
+    calls: int
+    seconds: list[float] = field(default_factory=list)
+
+
+def _alternate(subjects: Sequence[Subject], prepare: Prepare, clock: Clock) -> list[Values | Exception]:
+    """Time all subjects, block by block, until the intervals are narrow or the time is up."""
+    batch = subjects[0].protocol["batch"]
+    twins = [subjects[0]] if len(subjects) > 1 else []
+    while True:
+        try:
+            ready = [_ready(subject, prepare, batch, clock) for subject in (*subjects, *twins)]
+            break
+        except OutOfMemory:
+            gc.collect()
+            if batch == 1:
+                raise
+            batch //= 2
+    timed = [one for one in ready if isinstance(one, _Timed)]
+    with _no_collection():
+        stopped = _sample(timed, subjects[0], clock)
+    twin = ready.pop() if twins else None
+    results: list[Values | Exception] = []
+    for number, one in enumerate(ready):
+        if isinstance(one, Exception):
+            results.append(one)
+            continue
+        values = {"seconds": one.seconds, "calls": one.calls, "batch": batch, "stopped": stopped}
+        values |= {"first_seconds": one.first_seconds, "peak_bytes": _peak_bytes(one)}
+        if number == 0 and isinstance(twin, _Timed):
+            values["again_seconds"] = twin.seconds
+        results.append(values)
+    return results
+
+
+class OutOfMemory(Exception):
+    """A batch did not fit; a smaller one may."""
+
+
+def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock) -> _Timed | Exception:
+    """Build and warm up, until three steps in a row take alike or half the subject's time is spent.
+
+    What a variant's own code raises is its result, and ends none of the others.
+    """
+    limit = clock() + subject.protocol["seconds"] / 2
+    try:
+        step, release = prepare(subject, batch)
+        first = _seconds(step, 1, subject.device, clock)
+        recent = [_seconds(step, 1, subject.device, clock)]
+        while clock() < limit and not (len(recent) > 2 and max(recent[-3:]) < (1 + STABLE) * min(recent[-3:])):
+            recent.append(_seconds(step, 1, subject.device, clock))
+    except UserError:
+        raise
+    except Exception as error:
+        if _is_out_of_memory(error):
+            raise OutOfMemory(str(error)) from error
+        return error
+    calls = max(1, math.ceil(SAMPLE_SECONDS / max(min(recent), 1e-9)))
+    return _Timed(subject=subject, step=step, release=release, first_seconds=first, calls=calls)
+
+
+def _sample(timed: list[_Timed], first: Subject, clock: Clock) -> str:
+    """Sample in blocks; `narrow` or `budget` says why it stopped."""
+    order, shuffle = list(timed), random.Random(first.seed)
+    end = clock() + first.protocol["seconds"] * len(timed)
+    blocks = 0
+    while timed:
+        shuffle.shuffle(order)
+        for one in order:
+            one.seconds.append(_seconds(one.step, one.calls, one.subject.device, clock) / one.calls)
+        blocks += 1
+        if blocks % BLOCKS_TO_STOP == 0 and _is_narrow(timed, first.protocol["precision"]):
+            return "narrow"
+        if blocks >= MIN_BLOCKS and clock() >= end:
+            break
+    return "budget"
+
+
+def _is_narrow(timed: list[_Timed], precision: float) -> bool:
+    """Whether every ratio to the first subject, or a lone subject's time, is known to within the precision."""
+    base = timed[0].seconds
+    ratios = [[ours / theirs for ours, theirs in zip(one.seconds, base, strict=True)] for one in timed[1:]]
+    estimates = [stats.median(samples) for samples in ratios or [base]]
+    return all(one.margin is not None and one.margin <= precision * one.value for one in estimates)
+
+
+def _seconds(step: Step, calls: int, device: torch.device, clock: Clock) -> float:
+    """Time some calls in a row."""
+    if device.type == "cuda":
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        for _ in range(calls):
+            step()
+        end.record()
+        torch.cuda.synchronize(device)
+        return float(begin.elapsed_time(end)) / 1000
+    before = clock()
+    for _ in range(calls):
         step()
-        runs += 1
-    _synchronise(device)
-    samples: list[float] = []
-    start = clock()
-    while len(samples) < 3 or clock() - start < seconds:
-        before = clock()
-        step()
-        _synchronise(device)
-        samples.append(clock() - before)
-    release()  # the gradients of the last step; those of the next belong to its peak
-    return {"seconds": samples, "batch": subject.protocol["batch"], "peak_bytes": _peak_bytes(step, device)}
-
-
-def _synchronise(device: torch.device) -> None:
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
+    return clock() - before
 
 
-def _peak_bytes(step: Callable[[], None], device: torch.device) -> int | None:
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python's garbage collector out of the samples."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
+def _peak_bytes(timed: _Timed) -> int | None:
     """Most memory that torch holds at one time in a step, above what it held before; None where torch does not tell.
 
-    On the CPU one more step is run, and its tensors are watched. What an operation takes for itself is not seen.
+    On the CPU one more step is run, and its tensors are watched. What an operation takes for itself is not seen, and
+    nothing at all of compiled code.
     """
+    timed.release()
+    device = timed.subject.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        step()
+        timed.step()
         return torch.cuda.max_memory_allocated(device) - before
-    if device.type != "cpu":
+    if device.type != "cpu" or timed.subject.variant.implementation == "compiled":
         return None
     with LiveMemory() as memory:
-        step()
+        timed.step()
+    timed.release()
     return memory.peak

@@ -62,6 +62,12 @@ def measure(subject: Subject) -> dict[str, Any]:
     return counted
 
 
+def total_macs(subject: Subject) -> int:
+    """MACs of one image from the closed form."""
+    layers, _ = count_layers(subject.build("cpu").eval(), subject.images(1, "cpu"))
+    return sum(sum(layer["macs"].values()) for layer in layers)
+
+
 def count_layers(model: nn.Module, image: Tensor) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Run the model once and take every layer's cost from its own formula.
 

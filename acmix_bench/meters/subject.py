@@ -11,10 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acmix_bench import backbones, data
+from acmix_bench.backbones.fuse import fuse
 from acmix_bench.errors import UserError
+from acmix_bench.meters import METERS
 from acmix_bench.spec import Case, Cell, Variant
 
 HALF = ("bfloat16", "float16")
+# What an implementation that is no function of its own can be measured by.
+IMPLEMENTATION_METERS = {
+    "compiled": ("params", "macs", "inference", "training", "product"),
+    "fused": ("params", "macs", "inference", "product"),
+}
 
 
 class Diverged(Exception):
@@ -50,6 +57,17 @@ class Subject:
         dtype: torch.dtype = getattr(torch, self.protocol.get("dtype", "float32"))
         return dtype
 
+    @property
+    def weights(self) -> torch.dtype:
+        """Of parameters and input: half types come in by autocast."""
+        return torch.float64 if self.dtype == torch.float64 else torch.float32
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """Of images and kernels in memory."""
+        last = self.protocol.get("layout") == "channels-last"
+        return torch.channels_last if last else torch.contiguous_format
+
     def as_reference(self) -> Subject:
         """The same variant with its operator straight from the formulas."""
         return replace(self, variant=self.variant.model_copy(update={"implementation": "reference"}))
@@ -66,20 +84,27 @@ class Subject:
                 num_classes=shape.classes,
                 image_size=self.case.image_size,
             )
-        weights = torch.float64 if self.dtype == torch.float64 else torch.float32
-        return model.to(device or self.device, weights)
+        return model.to(device or self.device, self.weights).to(memory_format=self.layout)
+
+    def prepare(self, model: nn.Module) -> None:
+        """Compile or fuse the operators of a built model, where the variant says so."""
+        if self.variant.implementation == "compiled":
+            for operator in backbones.operators(model):
+                operator.compile()
+        if self.variant.implementation == "fused":
+            fuse(model)
 
     def images(self, batch: int, device: torch.device | str | None = None) -> Tensor:
         """Random input, (batch, channels, size, size)."""
         channels = data.find(self.case.data).channels
         if backbones.is_single_operator(self.case.backbone):
             channels = int(self.case.backbone.removeprefix("operator-"))
-        weights = torch.float64 if self.dtype == torch.float64 else torch.float32
         size = self.case.image_size
         place = torch.device(device or self.device)
         # Random numbers come from the CPU, so that they are the same on every device.
         drawn_on = place if place.type == "meta" else torch.device("cpu")
-        return torch.randn(batch, channels, size, size, device=drawn_on).to(place, weights)
+        images = torch.randn(batch, channels, size, size, device=drawn_on)
+        return images.to(place, self.weights, memory_format=self.layout)
 
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy, or for an operator alone, which has no classes, the mean square."""
@@ -105,6 +130,10 @@ def check(cell: Cell) -> None:
     place = "cpu" if ":" in cell.row.variant.operator else "meta"
     if cell.meter == "accuracy" and backbones.is_single_operator(cell.row.case.backbone):
         raise UserError(f"{cell.row.case.backbone} has no classes to learn; measure accuracy on nano")
+    implementation = cell.row.variant.implementation
+    if cell.meter not in IMPLEMENTATION_METERS.get(implementation, METERS):
+        only = ", ".join(IMPLEMENTATION_METERS[implementation])
+        raise UserError(f"{where}: implementation={implementation} says nothing about {cell.meter}; measure {only}")
     try:
         if cell.meter == "accuracy":
             data.load(cell.row.case.data, cell.row.case.image_size, cell.protocol["data_root"])

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, wraps
 from typing import Any
 
@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from acmix_bench.errors import ShapeError
 
-# Both were measured on two x86 cores (docs/architecture.md, "The tile rule"). They only move the speed, never the result.
+# Both were measured on two x86 cores (docs/architecture.md, "The tile rule"), and move nothing but the speed.
 GATHER_COST = 16  # of one key and its value, in queries that attend to it
 GATHERED_BYTES = 4 << 20  # of keys at one time on a CPU; as many values come on top
 
@@ -146,10 +146,8 @@ def _tiled(query: Tensor, key: Tensor, value: Tensor, *, heads: int, window: int
     batch, h, w, channels = query.shape
     tiles_y, tiles_x = math.ceil(h / tile), math.ceil(w / tile)
     index = _tile_pixels(batch, *key.shape[1:3], tile, window, stride, query.device)
-    key_BtSC, value_BtSC = (
-        pixels.flatten(0, 2).index_select(0, index).reshape(batch * tiles_y * tiles_x, -1, channels)
-        for pixels in (key, value)
-    )
+    key, value = key.flatten(0, 2), value.flatten(0, 2)
+    gathered_key, gathered_value = key.index_select(0, index), value.index_select(0, index)
 
     # Queries past the edge are zeros; they attend to something and are dropped at the end.
     padded = F.pad(query, (0, 0, 0, tiles_x * tile - w, 0, tiles_y * tile - h))
@@ -158,14 +156,40 @@ def _tiled(query: Tensor, key: Tensor, value: Tensor, *, heads: int, window: int
         .transpose(2, 3)
         .reshape(batch * tiles_y * tiles_x, tile * tile, channels)
     )
-    out_BtNLd = F.scaled_dot_product_attention(
-        _heads(query_BtLC, heads),
-        _heads(key_BtSC, heads),
-        _heads(value_BtSC, heads),
-        attn_mask=_tile_mask(tile, window, stride, query.dtype, query.device),
-    )
+    key_BtSC = gathered_key.reshape(batch * tiles_y * tiles_x, -1, channels)
+    value_BtSC = gathered_value.reshape(batch * tiles_y * tiles_x, -1, channels)
+    with _gathering_again([(gathered_key, key), (gathered_value, value)], index):
+        out_BtNLd = F.scaled_dot_product_attention(
+            _heads(query_BtLC, heads),
+            _heads(key_BtSC, heads),
+            _heads(value_BtSC, heads),
+            attn_mask=_tile_mask(tile, window, stride, query.dtype, query.device),
+        )
     out = out_BtNLd.transpose(1, 2).reshape(batch, tiles_y, tiles_x, tile, tile, channels).transpose(2, 3)
     return out.reshape(batch, tiles_y * tile, tiles_x * tile, channels)[:, :h, :w]
+
+
+def _gathering_again(pairs: list[tuple[Tensor, Tensor]], index: Tensor) -> AbstractContextManager[Any]:
+    """Keep no gathered tensor from the forward to the backward pass: it is several maps large, and quickly made again.
+
+    Args:
+        pairs: each gathered tensor, and the map that it came from.
+    """
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return nullcontext()
+    sources = {gathered.untyped_storage().data_ptr(): source.detach() for gathered, source in pairs}
+
+    def pack(saved: Tensor) -> Any:
+        source = sources.get(saved.untyped_storage().data_ptr()) if saved.numel() else None
+        return saved if source is None else (source, saved.size(), saved.stride(), saved.storage_offset())
+
+    def unpack(packed: Any) -> Tensor:
+        if isinstance(packed, Tensor):
+            return packed
+        source, *view = packed
+        return source.index_select(0, index).as_strided(*view)
+
+    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:

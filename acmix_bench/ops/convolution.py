@@ -87,7 +87,8 @@ class ConvolutionPath(nn.Module):
     def forward(self, maps: Tensor, *, factor: Tensor | None = None) -> Tensor:
         """Run the path; a `factor` of its output goes into the fully connected layer."""
         run = reference.convolution_path if self.implementation == "reference" else convolution_path
-        weight, bias = self.fully_connected.weight, self.fully_connected.bias
+        weight: Tensor = self.fully_connected.weight
+        bias: Tensor | None = self.fully_connected.bias
         if factor is not None:
             weight, bias = weight * factor, None if bias is None else bias * factor
         return run(

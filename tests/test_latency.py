@@ -1,0 +1,108 @@
+"""Alternating timing: order, when it stops, the second copy, failures and memory that runs out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+from test_launch import QUICK, cell_of
+
+from acmix_bench.meters import latency
+from acmix_bench.meters.latency import _alternate
+from acmix_bench.meters.subject import Subject
+
+
+class Time:
+    """A clock that only steps move."""
+
+    def __init__(self) -> None:
+        self.now, self.log = 0.0, []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def prepare(self, seconds: Callable[[Subject], float]) -> latency.Prepare:
+        number = itertools.count()
+
+        def prepare(subject: Subject, batch: int):
+            mine = next(number)
+
+            def step() -> None:
+                self.log.append(mine)
+                self.now += seconds(subject)
+
+            return step, lambda: None
+
+        return prepare
+
+
+def subjects(*variants: str, **protocol: object) -> list[Subject]:
+    changed = QUICK.model_copy(update=protocol)
+    return [Subject.of(cell_of(variant, "inference", protocol=changed)) for variant in variants]
+
+
+def test_every_block_times_each_once_in_an_order_of_its_own() -> None:
+    time = Time()
+    first, second = _alternate(subjects("acmix", "conv3x3", seconds=10.0), time.prepare(lambda _: 0.1), time)
+    assert len(first["seconds"]) == len(second["seconds"]) == len(first["again_seconds"])
+    assert "again_seconds" not in second
+    sampled = time.log[-3 * len(first["seconds"]) - 2 :]  # after the last block each is run once more, for its memory
+    blocks = [tuple(sampled[at : at + 3]) for at in range(0, len(sampled) - 2, 3)]
+    assert all(sorted(block) == [0, 1, 2] for block in blocks)
+    assert len(set(blocks)) > 2
+
+
+def test_it_stops_when_the_ratio_is_known_or_the_time_is_up() -> None:
+    time = Time()
+    narrow, _ = _alternate(subjects("acmix", "conv3x3", seconds=100.0), time.prepare(lambda _: 0.1), time)
+    assert (narrow["stopped"], len(narrow["seconds"])) == ("narrow", latency.BLOCKS_TO_STOP)
+    noisy = itertools.cycle([0.1, 0.13, 0.07, 0.1, 0.16])
+    time = Time()
+    wide, _ = _alternate(subjects("acmix", "conv3x3", seconds=20.0), time.prepare(lambda _: next(noisy)), time)
+    assert wide["stopped"] == "budget"
+    assert sum(map(len, (wide["seconds"], wide["seconds"], wide["again_seconds"]))) * 0.1 == pytest.approx(60, rel=0.2)
+
+
+def test_fast_steps_are_sampled_several_at_a_time() -> None:
+    time = Time()
+    (values,) = _alternate(subjects("acmix", seconds=1.0), time.prepare(lambda _: 0.001), time)
+    assert values["calls"] == 5
+    assert values["seconds"][0] == pytest.approx(0.001)
+
+
+def test_one_that_fails_leaves_the_others() -> None:
+    time = Time()
+
+    def seconds(subject: Subject) -> float:
+        if subject.variant.operator == "conv":
+            raise ValueError("no")
+        return 0.1
+
+    first, second, third = _alternate(subjects("acmix", "conv3x3", "mix=fixed"), time.prepare(seconds), time)
+    assert isinstance(second, ValueError)
+    assert len(first["seconds"]) == len(third["seconds"]) >= 3
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_the_batch_of_all_is_halved_until_it_fits(error: Exception) -> None:
+    time = Time()
+    inner = time.prepare(lambda _: 0.1)
+
+    def prepare(subject: Subject, batch: int):
+        if batch > 2 and subject.variant.operator == "conv":
+            raise error
+        return inner(subject, batch)
+
+    results = _alternate(subjects("acmix", "conv3x3", batch=8), prepare, time)
+    assert [values["batch"] for values in results] == [2, 2]
+
+
+def test_a_product_has_the_subjects_multiply_adds() -> None:
+    """The share of a plain matrix product that is itself timed is near 1, by construction of its size."""
+    from acmix_bench.meters.macs import total_macs
+
+    (subject,) = subjects("acmix", batch=4)
+    (values,) = latency.product([subject])
+    assert total_macs(subject) > 0
+    assert min(values["seconds"]) > 0
