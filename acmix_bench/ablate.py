@@ -36,10 +36,19 @@ def rows_of(experiment: Experiment, extra: Sequence[str] = ()) -> list[Row]:
     """
     if not experiment.models:
         case = backbones.case_of(experiment.backbone, image_size=experiment.image_size, data=experiment.data)
-        return spec.rows_of(experiment, case, extra)
+        return [_implemented(row, experiment) for row in spec.rows_of(experiment, case, extra)]
     if extra:
         raise UserError(f"experiment {experiment.name} compares models; --variant has no baseline to change there")
-    return [backbones.find_model(name) for name in experiment.models]
+    return [_implemented(backbones.find_model(name), experiment) for name in experiment.models]
+
+
+def _implemented(row: Row, experiment: Experiment) -> Row:
+    """The row in the implementation that the experiment asks of all; its label stays."""
+    if experiment.implementation is None or "implementation" not in row.variant.content():
+        return row
+    return row.model_copy(
+        update={"variant": row.variant.model_copy(update={"implementation": experiment.implementation})}
+    )
 
 
 def plan_of(experiment: Experiment, rows: Sequence[Row]) -> Plan:

@@ -159,6 +159,9 @@ class Experiment(Value):
     backbone: str = "nano"
     image_size: int | None = Field(None, ge=1)
     data: str | None = None
+    implementation: Literal["production", "reference"] | None = Field(
+        None, description="run every ACmix row in this one; as each variant says where not set"
+    )
     meters: tuple[str, ...] = Field(("params", "macs", "inference", "training", "accuracy"), min_length=1)
     protocol: Protocol = Protocol()
 
@@ -286,7 +289,7 @@ def load_experiment(name: str) -> Experiment:
 
 def with_settings(experiment: Experiment, settings: Sequence[str]) -> Experiment:
     """Apply `--set key=value`, over the protocol, the backbone and the image size."""
-    case_keys, protocol_keys = list(Case.model_fields), list(Protocol.model_fields)
+    case_keys, protocol_keys = [*Case.model_fields, "implementation"], list(Protocol.model_fields)
     content = experiment.model_dump()
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -305,7 +308,8 @@ def with_settings(experiment: Experiment, settings: Sequence[str]) -> Experiment
 
 def settings() -> dict[str, str]:
     """What `--set` takes, each with its meaning and default."""
-    fields = Case.model_fields | Protocol.model_fields
+    implementation = {"implementation": Experiment.model_fields["implementation"]}
+    fields = Case.model_fields | implementation | Protocol.model_fields
     optional = {key for key, field in fields.items() if not field.is_required() and field.default is not None}
     meters = {"meters": "what is measured, as names joined by commas"}
     return meters | {
