@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from acmix_bench import backbones, data, launch, spec
 from acmix_bench.compare import Comparison, compare
 from acmix_bench.errors import UserError
+from acmix_bench.meters.turns import Turns
 from acmix_bench.progress import Progress
 from acmix_bench.record import Environment, Plan, Record, Run, Store, machine_state, this_environment
 from acmix_bench.spec import Cell, Experiment, Row
@@ -94,6 +96,20 @@ def measure_now(plan: Plan, *, measure: Measure = launch.measure, check: Check =
     """Measure a plan for its tables alone: nothing is kept, nothing is reused."""
     check(one_cell_a_row(plan), plan.experiment.protocol.timeout)
     return compare(Run(plan=plan, records=tuple(records(plan, set(), measure))))
+
+
+def serve(plan: Plan, store: Store, asked: Iterable[tuple[int, Turns]]) -> Iterator[int]:
+    """Measure the plan's groups as they are asked for, timings in turns with another version's.
+
+    Each group's number is given back when its records are on disk.
+    """
+    timeout, groups = plan.experiment.protocol.timeout, spec.groups_of(plan.cells)
+    launch.check(one_cell_a_row(plan), timeout)
+    with store.opened(plan):
+        for number, turns in asked:
+            for record in _measured(groups[number], plan.environment, timeout, partial(launch.measure, turns=turns)):
+                store.append(record)
+            yield number
 
 
 def records(plan: Plan, done: set[str], measure: Measure) -> Iterator[Record]:

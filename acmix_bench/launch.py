@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
@@ -23,6 +24,7 @@ from typing import Any
 
 from acmix_bench.errors import UserError
 from acmix_bench.meters import METERS
+from acmix_bench.meters.turns import Turns
 from acmix_bench.record import Status
 from acmix_bench.spec import Cell
 
@@ -41,23 +43,24 @@ class Outcome:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-def measure(cells: Sequence[Cell], timeout: float) -> list[Outcome]:
+def measure(cells: Sequence[Cell], timeout: float, turns: Turns | None = None) -> list[Outcome]:
     """Run a meter on one cell, or on the cells that are timed together, in a process of their own.
 
-    Where the process dies with several in it, each is tried alone, so that the one at fault is known.
+    With `turns` they are timed in turns with those of another process. Where the
+    process dies with several in it, each is tried alone, so that the one at fault is known.
 
     Raises:
         UserError: for a mistake that only showed itself there.
     """
-    kind, content = _call(_measure, cells, timeout * len(cells))
+    kind, content = _call(partial(_measure, turns=turns), cells, timeout * len(cells))
     if kind == "user":
         raise UserError(content)
     if kind == "ok":
         outcomes: list[Outcome] = content
         return outcomes
-    if len(cells) > 1:
+    if len(cells) > 1 and not turns:
         return [outcome for cell in cells for outcome in measure([cell], timeout)]
-    return [Outcome(status=kind, reason=content)]
+    return [Outcome(status=kind, reason=content) for _ in cells]
 
 
 def check(cells: list[Cell], timeout: float) -> None:
@@ -91,7 +94,7 @@ def train_here(cell: Cell, report: Callable[[int, float, float], None]) -> Outco
         return _outcome(error)
 
 
-def _measure(cells: Sequence[Cell]) -> list[Outcome]:
+def _measure(cells: Sequence[Cell], *, turns: Turns | None) -> list[Outcome]:
     from acmix_bench.meters.subject import Subject
 
     meter, pinned = METERS[cells[0].meter], {}
@@ -100,7 +103,7 @@ def _measure(cells: Sequence[Cell]) -> list[Outcome]:
     run = resolve_name(meter.function)
     subjects = [Subject.of(cell) for cell in cells]
     try:
-        results = run(subjects) if meter.is_timing else [run(subjects[0])]
+        results = run(subjects, turns) if meter.is_timing else [run(subjects[0])]
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever the variant's code raises is this row's result, not the run's end

@@ -60,6 +60,11 @@ def share(part: float | None) -> str:
     return "" if part is None else f"{100 * part:.0f} %"
 
 
+def milliseconds(number: float | None) -> str:
+    """Seconds as milliseconds with three significant digits; nothing for None."""
+    return "" if number is None else significant(1000 * number, 3)
+
+
 def seconds(number: float | None) -> str:
     """Seconds with two significant digits; nothing for None."""
     return "" if number is None else significant(number, 2)

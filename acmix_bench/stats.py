@@ -65,6 +65,14 @@ def ratio(samples: Sequence[float], *, confidence: float = CONFIDENCE) -> Estima
     return Estimate(value=math.exp(logs.value), low=low, high=high, samples=logs.samples)
 
 
+def reach(ratios: Sequence[float], *, count: int, confidence: float = CONFIDENCE) -> float:
+    """How far from 1, in logarithms, the interval of `count` ratios reaches where these ratios are truly 1."""
+    if len(ratios) < 2 or count < 2:
+        return math.inf
+    spread = math.sqrt(fmean(math.log(ratio) ** 2 for ratio in ratios))
+    return float(stdtrit(len(ratios), (1 + confidence) / 2)) * spread / math.sqrt(count)
+
+
 def floor(twins: Estimate) -> float | None:
     """The smallest difference that can be told, as a share: how far the interval of an A/A ratio reaches from 1."""
     if twins.low is None or twins.high is None:

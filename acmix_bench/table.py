@@ -15,6 +15,7 @@ from tabulate import tabulate
 from acmix_bench import rounding
 from acmix_bench.backbones import find
 from acmix_bench.compare import PASSES, Comparison, Line, Timing
+from acmix_bench.gate import Finding
 from acmix_bench.ops.cost import STAGES
 from acmix_bench.published import figures_of, reasons_of
 from acmix_bench.stats import Estimate
@@ -206,6 +207,38 @@ def counter_table(comparison: Comparison) -> Table:
     ]
     header = ["variant", "MACs\n(FLOPs)", "fvcore\nsays", "FlopCounterMode\nsays"]
     return Table(title="What the common counters say", header=header, rows=rows, notes=notes)
+
+
+def gate_table(found: Sequence[Finding], unlike: Sequence[str], not_compared: Sequence[str]) -> Table:
+    """Two runs beside each other: timings, and of what is exact each row's changes."""
+    rows, unchanged = [], 0
+    for finding in found:
+        if finding.ratio is None and finding.verdict == "same":
+            unchanged += 1
+            continue
+        timed = finding.ratio is not None
+        show = rounding.milliseconds if timed or finding.note else rounding.count
+        limit = f"{100 * (finding.threshold or 0):g} %" if timed else "0"
+        floor = rounding.floor(finding.floor) if finding.floor is not None else "-"
+        values = [
+            show(finding.base),
+            show(finding.head) or "failed",
+            rounding.ratio(finding.ratio) or "-",
+            limit,
+            floor,
+        ]
+        rows.append([finding.label, finding.metric, *values, finding.verdict])
+    header = ["row", "metric", "base", "head", "head / base", "limit", "noise\nfloor", "verdict"]
+    notes = [
+        f"{unchanged} exact metrics (parameters, MACs, peak bytes) are equal to the last unit; any increase is a "
+        "regression.",
+        "Timings: ms an image, paired by process; the intervals hold together at 95 %. A regression or an improvement "
+        "is one whose whole interval lies beyond the limit and the noise floor, the smallest difference that can be "
+        "told here.",
+        *(f"UNLIKE: {difference}." for difference in unlike),
+        *(f"Not compared: {line}." for line in not_compared),
+    ]
+    return Table(title="Base against head", header=header, rows=rows, notes=notes)
 
 
 def layer_table(line: Line) -> Table:

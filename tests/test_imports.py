@@ -16,6 +16,7 @@ LAYERS = [
     "ops",
     "strict",
     "meters.__init__",
+    "meters.turns",
     "spec",
     "data.__init__",
     "data",
@@ -26,6 +27,7 @@ LAYERS = [
     "rounding",
     "record",
     "compare",
+    "gate",
     "published",
     "table",
     "figure",
@@ -33,6 +35,7 @@ LAYERS = [
     "meters",
     "launch",
     "ablate",
+    "regress",
     "cli",
     "__main__",
 ]

@@ -24,6 +24,7 @@ from acmix_bench import stats
 from acmix_bench.errors import UserError
 from acmix_bench.meters.memory import LiveMemory
 from acmix_bench.meters.subject import Subject
+from acmix_bench.meters.turns import Token, Turns
 
 Clock = Callable[[], float]
 Step = Callable[[], None]
@@ -35,22 +36,22 @@ MIN_BLOCKS, BLOCKS_TO_STOP = 3, 12
 STABLE = 0.1  # the warm-up ends when three steps in a row differ by less than this share
 
 
-def inference(subjects: Sequence[Subject], *, clock: Clock = time.perf_counter) -> list[Values | Exception]:
+def inference(subjects: Sequence[Subject], turns: Turns | None = None) -> list[Values | Exception]:
     """Time the forward pass in evaluation mode, without gradients."""
-    return _alternate(subjects, _inference_step, clock)
+    return _alternate(subjects, _inference_step, turns=turns)
 
 
-def training(subjects: Sequence[Subject], *, clock: Clock = time.perf_counter) -> list[Values | Exception]:
+def training(subjects: Sequence[Subject], turns: Turns | None = None) -> list[Values | Exception]:
     """Time one training step: forward, loss, backward, update (SGD)."""
-    return _alternate(subjects, _training_step, clock)
+    return _alternate(subjects, _training_step, turns=turns)
 
 
-def product(subjects: Sequence[Subject], *, clock: Clock = time.perf_counter) -> list[Values | Exception]:
+def product(subjects: Sequence[Subject], turns: Turns | None = None) -> list[Values | Exception]:
     """Time a dense matrix product with each subject's multiply-adds: what this machine could reach at best.
 
     It is a square `torch.mm` or, where torch runs that faster, a 1x1 convolution.
     """
-    return _alternate(subjects, _product_step, clock)
+    return _alternate(subjects, _product_step, turns=turns)
 
 
 def _inference_step(subject: Subject, batch: int) -> tuple[Step, Step]:
@@ -118,8 +119,13 @@ class _Timed:
     seconds: list[float] = field(default_factory=list)
 
 
-def _alternate(subjects: Sequence[Subject], prepare: Prepare, clock: Clock) -> list[Values | Exception]:
-    """Time all subjects, block by block, until the intervals are narrow or the time is up."""
+def _alternate(
+    subjects: Sequence[Subject], prepare: Prepare, clock: Clock = time.perf_counter, turns: Turns | None = None
+) -> list[Values | Exception]:
+    """Time all subjects, block by block, until the intervals are narrow or the time is up.
+
+    With `turns`, each block waits for that of a subject in another process.
+    """
     batch = subjects[0].protocol["batch"]
     twins = [subjects[0]] if len(subjects) > 1 else []
     while True:
@@ -133,7 +139,7 @@ def _alternate(subjects: Sequence[Subject], prepare: Prepare, clock: Clock) -> l
             batch //= 2
     timed = [one for one in ready if isinstance(one, _Timed)]
     with _no_collection():
-        stopped = _sample(timed, subjects[0], clock)
+        stopped = _sample(timed, subjects[0], clock, turns.join() if turns else None)
     twin = ready.pop() if twins else None
     results: list[Values | Exception] = []
     for number, one in enumerate(ready):
@@ -174,22 +180,28 @@ def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock) -> _Tim
     return _Timed(subject=subject, step=step, release=release, first_seconds=first, calls=calls)
 
 
-def _sample(timed: list[_Timed], first: Subject, clock: Clock) -> str:
-    """Sample in blocks; `narrow` or `budget` says why it stopped."""
+def _sample(timed: list[_Timed], first: Subject, clock: Clock, token: Token | None) -> str:
+    """Sample in blocks; `narrow`, `budget` or `other` (it ended in the other process) says why it stopped."""
     order, shuffle = list(timed), random.Random(first.seed)
-    end = clock() + first.protocol["seconds"] * len(timed)
-    blocks = 0
-    while timed:
+    end = clock() + first.protocol["seconds"] * len(timed) * (2 if token else 1)
+    blocks, stopped = 0, ""
+    while timed and not stopped:
+        if token and not token.take():
+            return "other"
         shuffle.shuffle(order)
         for one in order:
             one.step()  # not timed: it pays for the caches and the memory that the one before left behind
             one.seconds.append(_seconds(one.step, one.calls, one.subject.device, clock) / one.calls)
         blocks += 1
-        if blocks % BLOCKS_TO_STOP == 0 and _is_narrow(timed, first.protocol["precision"]):
-            return "narrow"
-        if blocks >= MIN_BLOCKS and clock() >= end:
-            break
-    return "budget"
+        if not token and blocks % BLOCKS_TO_STOP == 0 and _is_narrow(timed, first.protocol["precision"]):
+            stopped = "narrow"
+        elif blocks >= MIN_BLOCKS and clock() >= end:
+            stopped = "budget"
+        if token and not token.give():
+            stopped = "other"
+    if token:
+        token.end()
+    return stopped
 
 
 def _is_narrow(timed: list[_Timed], precision: float) -> bool:

@@ -1,0 +1,77 @@
+"""Two processes that time in turns: a token goes to and fro between them over a local socket."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+PATIENCE = 60.0  # seconds to wait for the other to build and warm up, or to finish a block
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turns:
+    """Where the two meet, and which of them begins."""
+
+    path: Path
+    first: bool
+
+    def join(self) -> Token:
+        """Meet the other.
+
+        Raises:
+            TimeoutError: where it does not come.
+        """
+        if self.first:
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(self.path))
+                listener.listen(1)
+                listener.settimeout(PATIENCE)
+                connection, _ = listener.accept()
+            self.path.unlink()
+        else:
+            connection = self._connect()
+        connection.settimeout(PATIENCE)
+        return Token(connection, held=self.first)
+
+    def _connect(self) -> socket.socket:
+        end = time.monotonic() + PATIENCE
+        while True:
+            connection = socket.socket(socket.AF_UNIX)
+            try:
+                connection.connect(str(self.path))
+                return connection
+            except (FileNotFoundError, ConnectionRefusedError):
+                connection.close()
+                if time.monotonic() > end:
+                    raise TimeoutError("the other version did not come to be timed in turns") from None
+                time.sleep(0.001)
+
+
+class Token:
+    """The right to run."""
+
+    def __init__(self, connection: socket.socket, *, held: bool) -> None:
+        self._connection, self._held = connection, held
+
+    def take(self) -> bool:
+        """Wait for the token; False where the other has ended."""
+        if not self._held:
+            with suppress(ConnectionResetError):
+                self._held = bool(self._connection.recv(1))
+        return self._held
+
+    def give(self) -> bool:
+        """Hand the token on; False where the other has ended."""
+        self._held = False
+        try:
+            self._connection.sendall(b".")
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+    def end(self) -> None:
+        """Leave; the other's next wait tells it."""
+        self._connection.close()

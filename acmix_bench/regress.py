@@ -1,0 +1,118 @@
+"""Two versions of this package, measured alternately in one job, each by its own Python.
+
+Each version runs `acmix-bench serve`, which measures a group of cells when it is asked for it. The two are asked at the
+same time, and time in turns, block by block, so that both see the same moods of the machine.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from acmix_bench import gate
+from acmix_bench.compare import PASSES
+from acmix_bench.errors import UserError
+from acmix_bench.record import Run, Store
+
+MIN_REPEATS = 8
+
+
+@dataclass(kw_only=True)
+class Side:
+    """A version that is being served, and the store that it writes to."""
+
+    name: str
+    process: subprocess.Popen[str]
+    store: Store
+    errors: Path
+
+    @cached_property
+    def groups(self) -> list[int]:
+        """The repeat of each group of cells: the first thing that a version says."""
+        return [int(repeat) for repeat in self.answer().split()]
+
+    def ask(self, number: int, meeting: Path, *, first: bool) -> None:
+        """Have one group measured, in turns with the other version where it is timed."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # the answer says why
+            self.process.stdin.write(f"{number} {meeting} {'first' if first else 'second'}\n")
+            self.process.stdin.flush()
+
+    def answer(self) -> str:
+        """What the version says next.
+
+        Raises:
+            UserError: where it gave up.
+        """
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            told = self.errors.read_text().strip().splitlines()
+            raise UserError(f"{self.name}: {told[-1] if told else 'its process ended without a word'}")
+        return line.strip()
+
+
+@contextmanager
+def served(name: str, python: Path, experiment: str, settings: list[str], folder: Path) -> Iterator[Side]:
+    """Start a version; it ends with the block.
+
+    Raises:
+        UserError: where this Python has no such version, or its version refuses the experiment.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    experiment = str(Path(experiment).resolve()) if experiment.endswith((".yaml", ".yml")) else experiment
+    command = [str(python.absolute()), "-m", "acmix_bench", "serve", experiment, "--folder", str(folder.resolve())]
+    command += [word for setting in settings for word in ("--set", setting)]
+    with (folder / "errors.log").open("w+") as errors:
+        try:
+            # Started elsewhere, so that the version is the one that is installed there, not the one in this folder.
+            process = subprocess.Popen(
+                command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+        except OSError as error:
+            raise UserError(f"{name}: {python} cannot be run ({error.strerror})") from error
+        side = Side(name=name, process=process, store=Store(folder), errors=folder / "errors.log")
+        with process:
+            yield side
+
+
+def measure(base: Side, head: Side, budget: float, precision: float, say: Callable[[str], None]) -> str:
+    """Measure both alternately until every ratio is known to within the precision, or the time is up.
+
+    Returns:
+        Which of the two it was.
+    """
+    if base.groups != head.groups:
+        raise UserError("base and head make different measurements of this experiment")
+    end, order = time.monotonic() + budget, random.Random(0)
+    meeting = Path(tempfile.mkdtemp(prefix="acmix-bench-")) / "turns"
+    repeats = sorted(set(head.groups))
+    for repeat in repeats:
+        for number in (number for number, of in enumerate(head.groups) if of == repeat):
+            sides = order.sample((base, head), 2)
+            for side in sides:
+                side.ask(number, meeting, first=side is sides[0])
+            for side in sides:
+                side.answer()
+        if repeat + 1 >= MIN_REPEATS and _is_narrow(base.store.load(), head.store.load(), precision):
+            return f"narrow: every ratio is known to ±{100 * precision:g} % after {repeat + 1} pairs of processes"
+        if time.monotonic() > end and repeat + 1 >= MIN_REPEATS:
+            return f"budget: {budget:g} seconds are up after {repeat + 1} pairs of processes"
+        if sys.stderr.isatty():
+            say(f"pair {repeat + 1} of at most {len(repeats)}")
+    return f"budget: all {len(repeats)} pairs of processes are measured"
+
+
+def _is_narrow(base: Run, head: Run, precision: float) -> bool:
+    found = gate.findings(base, head, gate.load_thresholds())
+    ratios = [finding.ratio for finding in found if finding.metric in PASSES]
+    return all(ratio and ratio.margin is not None and ratio.margin <= precision for ratio in ratios)
