@@ -107,7 +107,8 @@ def paired(pairs: Sequence[tuple[list[float], list[float]]], *, confidence: floa
     """The ratio of head's seconds to base's with its interval, and the noise floor.
 
     Each pair of processes gives one ratio, the median over its blocks. The floor is how far from 1 the same interval
-    reaches where nothing differs: the even blocks of a process against its odd ones, side by side in time.
+    reaches where nothing differs: the even blocks of a process against its odd ones, side by side in time. They are
+    half as many, so their spread is that of the ratios times the root of 2.
     """
     ratios = [median(after / before for before, after in zip(*pair, strict=False)) for pair in pairs]
     halves = [
@@ -116,7 +117,7 @@ def paired(pairs: Sequence[tuple[list[float], list[float]]], *, confidence: floa
         for samples in pair
         if len(samples) > 1
     ]
-    return stats.ratio(ratios, confidence=confidence), stats.reach(halves, count=len(pairs), confidence=confidence)
+    return stats.ratio(ratios, confidence=confidence), stats.reach(halves, count=2 * len(pairs), confidence=confidence)
 
 
 def exit_code(found: Iterable[Finding], differences: Sequence[str], *, allowed: bool) -> int:

@@ -28,7 +28,7 @@ from acmix_bench.ops.acmix import ACmix
 from acmix_bench.record import machine_state, this_environment
 from acmix_bench.regress import Side, served
 
-BATCH, LIMIT, PRECISION, BUDGET, MIN_PAIRS = 100, 0.02, 0.01, 110.0, 8
+BATCH, LIMIT, PRECISION, BUDGET, MIN_PAIRS = 100, 0.02, 0.015, 110.0, 8
 
 
 class Slowed(ACmix):
@@ -81,7 +81,7 @@ def _experiment(folder: Path, again: int, meter: str) -> str:
     variant, experiment = folder / f"variant{again}.yaml", folder / f"detection{again}.yaml"
     variant.write_text(yaml.safe_dump(words | {"options": {"again": again}}))
     told = dict.fromkeys(("question", "source", "command", "time", "expected"), "detection")
-    protocol = {"batch": BATCH, "seconds": 0.7, "processes": 5000}
+    protocol = {"batch": BATCH, "seconds": 0.4, "processes": 5000}
     told |= {"baseline": str(variant), "backbone": "operator-64", "image_size": 10, "meters": [meter]}
     experiment.write_text(yaml.safe_dump(told | {"protocol": protocol}))
     return str(experiment)
