@@ -152,9 +152,12 @@ def flops(
     model: ModelsArgument = None,
     variant: VariantOption = None,
     layers: Annotated[bool, typer.Option("--layers", help="Break each model down by layer and stage.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail where an operation is in no book of the ledger.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Count parameters and MACs by stage, beside what fvcore and FlopCounterMode say.
+    """Count parameters and MACs by stage, in a ledger of every operation, beside what fvcore and FlopCounterMode say.
 
     Without a model: every variant on the nano backbone.
 
@@ -163,6 +166,7 @@ def flops(
       acmix-bench flops
       acmix-bench flops operator-64-acmix@28
       acmix-bench flops nano nano-acmix@32 --layers
+      acmix-bench flops resnet50-acmix --strict
     """
     comparison = _measure("flops: parameters and multiply-adds", _rows(model, variant), ("params", "macs"), [])
     if as_json:
@@ -176,6 +180,8 @@ def flops(
             if "layers" in line.exact:
                 print("\n" + layer_table(line).render("text"), end="")
                 print("\n" + stage_table(line).render("text"), end="")
+    if strict:
+        _refuse_unknown(comparison)
     raise typer.Exit(_exit_code(comparison))
 
 
@@ -431,6 +437,16 @@ def _ad_hoc(title: str, meters: tuple[str, ...]) -> Experiment:
     """An experiment that no file holds: what a single command measures."""
     name, _, question = title.partition(": ")
     return spec.load_experiment("custom").model_copy(update={"name": name, "question": question, "meters": meters})
+
+
+def _refuse_unknown(comparison: Comparison) -> None:
+    """End with exit code 1 where a row's cost is not complete, naming what is not in it."""
+    for line in comparison.lines:
+        keys = ("unknown", "no_formula", "count_with_ledger_failed")
+        names = sorted({name for key in keys for name in line.exact.get(key, {})})
+        if names:
+            _note(f"error: {line.row.label}: no cost is known of {', '.join(names)}")
+            raise typer.Exit(1)
 
 
 def _measure(title: str, rows: list[Row], meters: tuple[str, ...], settings: list[str]) -> Comparison:

@@ -87,6 +87,13 @@ def beside(ours: float, theirs: float, *, exact: bool) -> str:
     return f"{theirs:g} ({100 * (ours - theirs) / theirs:+.1f} %)"
 
 
+def against(said: float | None, true: float | None) -> str:
+    """A count, and by how much it differs from the true one; '=' where it does not; nothing for None."""
+    if said is None or not true:
+        return count(said)
+    return f"{count(said)} (=)" if said == true else f"{count(said)} ({100 * (said - true) / true:+.1f} %)"
+
+
 def significant(number: float, digits: int) -> str:
     """A number with so many significant digits, and no exponent."""
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(number)))) if number else 0

@@ -23,6 +23,10 @@ from acmix_bench.stats import Estimate
 WIDTH = 100  # of the notes below a table in a terminal
 FORMATS = {"text": "simple", "md": "pipe", "tex": "latex_booktabs"}
 TEX_SIGNS = {"±": r"$\pm$", "×": r"$\times$", "≥": r"$\geq$", "Δ": r"$\Delta$"}
+LEDGER = (
+    *("ledger", "macs_executed", "macs_backward", "flop_counter_backward"),
+    *("activations", "activation_bytes", "parameter_bytes"),
+)
 STAGE_TITLES = {
     "stage_1": "stage I",
     "attention": "attention",
@@ -70,7 +74,7 @@ def tables(comparison: Comparison) -> list[Table]:
     if any(figures_of(line.row) for line in comparison.lines) and {"params", "macs"} <= set(meters):
         made.append(published_table(comparison))
     if "macs" in meters:
-        made += [cost_table(comparison), counter_table(comparison)]
+        made += [cost_table(comparison), ledger_table(comparison), counter_table(comparison)]
     return made
 
 
@@ -194,6 +198,36 @@ def cost_table(comparison: Comparison) -> Table:
     return Table(title="MACs by stage", header=header, rows=rows, notes=[note])
 
 
+def ledger_table(comparison: Comparison) -> Table:
+    """What is executed beside what the algorithm needs, forward and backward, and the bytes that it takes."""
+    rows = []
+    for line in comparison.lines:
+        exact = line.exact
+        rows.append(
+            [
+                line.row.label,
+                _macs(line),
+                rounding.against(exact.get("ledger"), exact.get("macs")) or "-",
+                rounding.count(exact.get("macs_executed")) or "-",
+                rounding.count(exact.get("macs_backward")) or "-",
+                rounding.against(exact.get("flop_counter_backward"), exact.get("macs_backward")) or "-",
+                rounding.count(exact.get("activations")) or "-",
+                rounding.mebibytes(exact.get("parameter_bytes")) or "-",
+            ]
+        )
+    header = ["variant", "MACs\n(FLOPs)", "\nledger", "\nexecuted", "executed\nbackward", "FlopCounterMode\nsays"]
+    header += ["activa-\ntions", "params\nMiB"]
+    notes = [
+        "Ledger: every operation of the formulas as they stand, entered by its sizes; '=' is equal to the closed form "
+        "to the last multiply-add. Executed: what the fast formulation runs. Activations: elements that products give.",
+        *_listed(
+            comparison,
+            {"unknown": "In no book, so the ledger is not complete", "count_with_ledger_failed": "No ledger"},
+        ),
+    ]
+    return Table(title="Cost ledger", header=header, rows=rows, notes=notes)
+
+
 def counter_table(comparison: Comparison) -> Table:
     """What two counters say of the operator as it was released, and what they leave out."""
     rows = [
@@ -295,7 +329,7 @@ def flat(line: Line) -> dict[str, Any]:
         "backbone": line.row.case.backbone,
         "image_size": line.row.case.image_size,
     }
-    for key in ("parameters", "macs", "fvcore", "flop_counter"):
+    for key in ("parameters", "macs", "fvcore", "flop_counter", *LEDGER):
         if key in line.exact:
             flat[key] = line.exact[key]
     flat |= {f"macs_{stage}": macs for stage, macs in line.exact.get("macs_by_stage", {}).items()}
@@ -371,14 +405,20 @@ def _problems(comparison: Comparison) -> list[str]:
 
 def _uncounted(comparison: Comparison) -> list[str]:
     """The operations that each counter passed over, and the modules that no formula covers."""
+    titles = {
+        "fvcore_not_counted": "fvcore does not count",
+        "flop_counter_not_counted": "FlopCounterMode does not count",
+        "count_with_fvcore_failed": "fvcore failed",
+        "count_with_flop_counter_failed": "FlopCounterMode failed",
+        "no_formula": "No formula, so the MACs are at least (≥) what is shown",
+    }
+    return _listed(comparison, titles)
+
+
+def _listed(comparison: Comparison, titles: dict[str, str]) -> list[str]:
+    """A note for each kind of name that any row has."""
     notes = []
-    for title, key in (
-        ("fvcore does not count", "fvcore_not_counted"),
-        ("FlopCounterMode does not count", "flop_counter_not_counted"),
-        ("fvcore failed", "count_with_fvcore_failed"),
-        ("FlopCounterMode failed", "count_with_flop_counter_failed"),
-        ("No formula, so the MACs are at least (≥) what is shown", "no_formula"),
-    ):
+    for key, title in titles.items():
         names = sorted({name for line in comparison.lines for name in line.exact.get(key, {})})
         if names:
             notes.append(f"{title}: {', '.join(names)}.")

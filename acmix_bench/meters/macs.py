@@ -10,6 +10,7 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from acmix_bench.errors import unknown
+from acmix_bench.meters.ledger import MOVES, keep
 from acmix_bench.meters.subject import Subject
 from acmix_bench.ops.cost import STAGES
 
@@ -36,13 +38,6 @@ FREE = {
 WRITTEN_OUT = ("torch", "torchvision", "timm", "acmix_bench")
 # fvcore also counts normalisation and pooling, which the papers do not.
 MULTIPLY_ADDS = ("conv", "linear", "addmm", "mm", "bmm", "baddbmm", "matmul", "einsum")
-# Operations that move or make numbers and do no arithmetic on them; the views among them know that themselves.
-MOVES = {
-    *("clone", "copy_", "_to_copy", "cat", "stack", "index", "index_select", "gather", "roll", "repeat", "im2col"),
-    *("constant_pad_nd", "reflection_pad2d", "max_pool2d_with_indices", "embedding"),
-    *("empty", "empty_like", "new_empty", "zeros", "zeros_like", "new_zeros", "ones", "full", "fill_", "arange"),
-    *("linspace", "eye", "scalar_tensor", "lift_fresh", "_unsafe_view", "_reshape_copy"),
-}
 
 
 def measure(subject: Subject) -> dict[str, Any]:
@@ -54,11 +49,17 @@ def measure(subject: Subject) -> dict[str, Any]:
     counted: dict[str, Any] = {"macs": sum(stages.values()), "macs_by_stage": stages, "layers": layers}
     counted["no_formula"] = unlisted
     literal = subject.as_reference().build("cpu").eval()
-    for count in (count_with_fvcore, count_with_flop_counter):
+    model = subject.build("cpu").eval()  # without the hooks that counted its layers
+    counts = [
+        partial(count_with_fvcore, literal, image),
+        partial(count_with_flop_counter, literal, image),
+        partial(count_with_ledger, literal, model, image),
+    ]
+    for count in counts:
         try:
-            counted |= count(literal, image)
+            counted |= count()
         except Exception as error:  # noqa: BLE001 - what a counter cannot trace must not cost the closed form
-            counted[f"{count.__name__}_failed"] = {f"{type(error).__name__}: {error}": 1}
+            counted[f"{count.func.__name__}_failed"] = {f"{type(error).__name__}: {error}": 1}
     return counted
 
 
@@ -158,6 +159,33 @@ def count_with_flop_counter(model: nn.Module, image: Tensor) -> dict[str, Any]:
     with torch.no_grad(), counter, _SeenOperations() as seen:
         model(image)
     return {"flop_counter": counter.get_total_flops() // 2, "flop_counter_not_counted": dict(seen.uncounted)}
+
+
+def count_with_ledger(literal: nn.Module, model: nn.Module, image: Tensor) -> dict[str, Any]:
+    """What the ledger finds: the algorithm's multiply-adds in the literal model, and what the model itself executes.
+
+    Beside its backward pass, what FlopCounterMode says of that.
+    """
+    algorithm, executed, backward = keep(literal, image), keep(model, image), keep(model, image, backward=True)
+    counter = FlopCounterMode(display=False)
+    loss = model(image.clone().requires_grad_()).sum()
+    with counter:
+        loss.backward()
+    model.zero_grad(set_to_none=True)
+    books = (algorithm, executed, backward)
+    return {
+        "ledger": algorithm.macs,
+        "ledger_by_operation": dict(algorithm.counted + algorithm.formula),
+        "macs_executed": executed.macs,
+        "macs_executed_by_operation": dict(executed.counted + executed.formula),
+        "macs_backward": backward.macs,
+        "flop_counter_backward": counter.get_total_flops() // 2,
+        "activations": executed.activations,
+        "activation_bytes": executed.activations * image.element_size(),
+        "parameter_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
+        "zero_by_convention": dict(algorithm.zero + executed.zero + backward.zero),
+        "unknown": dict(sum((book.unknown for book in books), Counter[str]())),
+    }
 
 
 class _SeenOperations(TorchDispatchMode):
