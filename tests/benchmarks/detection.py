@@ -28,7 +28,7 @@ from acmix_bench.ops.acmix import ACmix
 from acmix_bench.record import machine_state, this_environment
 from acmix_bench.regress import Side, served
 
-BATCH, LIMIT, PRECISION, BUDGET, MIN_PAIRS = 100, 0.02, 0.015, 110.0, 8
+BATCH, LIMIT, PRECISION, BUDGET, MIN_PAIRS = 100, 0.02, 0.02, 110.0, 8
 
 
 class Slowed(ACmix):
