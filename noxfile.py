@@ -1,5 +1,6 @@
 """Sessions for maintainers. They run in the environment that nox itself is in: `make setup`, then `.venv/bin/nox`."""
 
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -42,6 +43,45 @@ def smoke(session: nox.Session) -> None:
     with tempfile.TemporaryDirectory() as results:
         command = [sys.executable, "-m", "acmix_bench", "ablate", "--experiment", "smoke", "--results", results]
         session.run(*command, *session.posargs)
+
+
+@nox.session
+def regress(session: nox.Session) -> None:
+    """Measure a git reference and the working tree alternately: `nox -s regress -- --base REF`.
+
+    The reference is checked out and installed in an environment of its own, which is kept for the next time. What
+    follows `--base REF` goes to `acmix-bench regress`. Exit code 3 is a regression.
+    """
+    arguments = list(session.posargs)
+    if "--base" not in arguments[:-1]:
+        session.error("say what to compare with: nox -s regress -- --base REF")
+    at = arguments.index("--base")
+    reference = arguments[at + 1]
+    del arguments[at : at + 2]
+    tree, environment = Path(".nox/base/tree"), Path(".nox/base/venv")
+    if not tree.exists():
+        session.run("git", "worktree", "prune", external=True)
+        session.run("git", "worktree", "add", "--detach", str(tree), reference, external=True)
+    session.run("git", "-C", str(tree), "checkout", "--quiet", "--detach", _commit(reference), external=True)
+    python, needs = environment / "bin" / "python", (tree / "pyproject.toml").read_text()
+    installed = environment / "pyproject.toml"
+    if not installed.exists() or installed.read_text() != needs:
+        session.run(sys.executable, "-m", "venv", "--clear", str(environment), external=True)
+        session.run(str(python), "-m", "pip", "install", "--quiet", "--editable", str(tree), external=True)
+        installed.write_text(needs)
+    command = [sys.executable, "-m", "acmix_bench", "regress", "--base", str(python), *arguments]
+    ended = subprocess.run(command, check=False).returncode
+    if ended:
+        meaning = {2: "a mistake", 3: "a regression", 4: "not comparable", 5: "nothing was measured"}
+        session.log(f"exit code {ended}: {meaning.get(ended, 'it failed')}")
+        sys.exit(ended)
+
+
+def _commit(reference: str) -> str:
+    """The commit that a reference of this repository stands for."""
+    return subprocess.run(
+        ["git", "rev-parse", "--verify", f"{reference}^{{commit}}"], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 @nox.session

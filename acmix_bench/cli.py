@@ -264,6 +264,26 @@ def table(
         raise unknown("format", style, [*view.FORMATS, "csv"])
 
 
+@app.command()
+def plan(
+    run: Annotated[str, typer.Argument(help="A run with accuracies: the pilot.")],
+    detect: Annotated[float, typer.Option("--detect", min=0.0001, help="Difference of top-1 in percentage points.")],
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Tell from a run how many seeds it would take to see a difference in accuracy.
+
+    Example: acmix-bench plan paths --detect 0.5
+    """
+    from acmix_bench.compare import seed_plan
+    from acmix_bench.table import seed_table
+
+    plans = seed_plan(_load(run, results).run, detect / 100)
+    if not plans:
+        _note(f"error: {run} has no row with accuracies of two seeds or more beside its baseline")
+        raise typer.Exit(5)
+    print(seed_table(plans, detect / 100).render("text"), end="")
+
+
 @app.command("compare")
 def compare_runs(
     base: Annotated[str, typer.Argument(help="A run's folder, or its name below the results folder.")],

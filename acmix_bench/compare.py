@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import fmean, median, stdev
 from typing import Any
 
 from acmix_bench import stats
@@ -21,6 +21,22 @@ from acmix_bench.stats import Estimate
 Repeats = Mapping[int, float]
 # Multiply-adds of a step, in those of its forward pass: a backward pass makes two products of each.
 PASSES = {"inference": 1, "training": 3}
+
+
+# Two ways to compute one function agree to this in float64, relative to the largest value.
+PARITY = 1e-9
+# The parameters that an axis may add, take away or reshape, by parts of their names. Other axes may change anything.
+TOUCHES = {
+    "paths": ("position", "proj", "convolution", "mix"),
+    "mix": ("mix",),
+    "shift": ("convolution.kernel",),
+    "kernel": ("convolution.kernel",),
+    "init": (),
+    "heads": ("position", "convolution"),
+    "window": (),
+    "kernel_size": ("convolution",),
+    "implementation": (),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +69,15 @@ class Line:
     accuracy: Estimate | None = None
     accuracy_difference: Estimate | None = None
     mixing_weights: Sequence[tuple[float, float]] = ()
+    parity: float | None = None
+    withheld: str | None = None
     failures: tuple[Record, ...] = ()
     missing: int = 0
 
     def failed(self, meter: str) -> str | None:
         """How a meter's cells failed, where none of them has a number."""
+        if self.withheld and meter in PASSES:
+            return "withheld"
         return next((record.status for record in self.failures if record.cell.meter == meter), None)
 
     @property
@@ -68,7 +88,18 @@ class Line:
             told = meters.setdefault(f"{record.status}: {record.reason}", [])
             if record.cell.meter not in told:
                 told.append(record.cell.meter)
-        return [f"{', '.join(names)} {way}" for way, names in meters.items()]
+        withheld = [f"timings withheld: {self.withheld}"] if self.withheld else []
+        return [*withheld, *(f"{', '.join(names)} {way}" for way, names in meters.items())]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedPlan:
+    """A row's pilot: its seeds, the standard deviation of its paired differences, and the seeds that it would need."""
+
+    label: str
+    seeds: int
+    spread: float
+    needed: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,18 +121,45 @@ def compare(run: Run) -> Comparison:
         records = by_label[row.label]
         first = next(other for other in rows if other.case == row.case)
         against = by_label[first.label] if first != row else None
-        numbers = _speed(records, against, confidence) | _accuracy(records, against, confidence)
+        parity = _parity(records)
+        withheld = _refuted(row, first, parity, _parity(by_label[first.label]))
+        numbers = _accuracy(records, against, confidence)
+        if not withheld:
+            numbers |= _speed(records, against, confidence)
         lines.append(
             Line(
                 row=row,
                 exact=_exact(records),
                 mixing_weights=_mixing_weights(records),
+                parity=parity.get("difference"),
+                withheld=withheld,
                 failures=tuple(record for record in records if record.status != "ok"),
                 missing=planned[row.label] - len(records),
                 **numbers,
             )
         )
     return Comparison(run=run, lines=tuple(lines))
+
+
+def _parity(records: list[Record]) -> dict[str, Any]:
+    return next((r.values for r in records if r.cell.meter == "parity" and r.status == "ok"), {})
+
+
+def _refuted(row: Row, first: Row, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
+    """Why a row is not what its name says, beside the first of its case; None where nothing speaks against it."""
+    if ours.get("difference", 0) > PARITY:
+        return f"it is not the same function as {ours['claims']}, but differs by {ours['difference']:.1g}"
+    content, baseline = row.variant.content(), first.variant.content()
+    factors = [axis for axis in {**content, **baseline} if content.get(axis) != baseline.get(axis)]
+    if not ours or not theirs or not all(factor in TOUCHES for factor in factors):
+        return None
+    mine, other = ours["parameters"], theirs["parameters"]
+    changed = [name for name in {**mine, **other} if mine.get(name) != other.get(name)]
+    allowed = [word for factor in factors for word in TOUCHES[factor]]
+    strange = [name for name in changed if not any(word in name for word in allowed)]
+    if strange:
+        return f"{', '.join(strange)} changed, which {' and '.join(factors) or 'nothing'} does not explain"
+    return None
 
 
 def images_per_second(record: Record) -> float:
@@ -175,6 +233,30 @@ def _accuracy(records: list[Record], baseline: list[Record] | None, confidence: 
             difference = stats.mean(differences, confidence=confidence)
             numbers["accuracy_difference"] = stats.at_least(difference, margin=1 / images)
     return numbers
+
+
+def seed_plan(run: Run, difference: float) -> list[SeedPlan]:
+    """From a run as pilot, how many seeds it would take to see a difference of top-1 between a row and its baseline.
+
+    At 80 % power, and at the confidence that makes the intervals of all rows hold together at 95 %.
+    """
+    rows = run.plan.rows
+    top1 = {
+        row.label: _by_repeat(
+            [record for record in run.records if record.cell.row.label == row.label],
+            "accuracy",
+            lambda record: record.values["accuracy"],
+        )
+        for row in rows
+    }
+    confidence, plans = stats.simultaneous(len(rows) - 1), []
+    for row in rows[1:]:
+        differences = [ours - theirs for ours, theirs in _paired(top1[row.label], top1[rows[0].label])]
+        if len(differences) > 1:
+            spread = stdev(differences)
+            needed = stats.samples_to_detect(spread, difference, confidence=confidence)
+            plans.append(SeedPlan(label=row.label, seeds=len(differences), spread=spread, needed=needed))
+    return plans
 
 
 def _mixing_weights(records: list[Record]) -> list[tuple[float, float]]:

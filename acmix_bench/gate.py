@@ -17,12 +17,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
+from pydantic import field_validator
+
 from acmix_bench import spec, stats, strict
 from acmix_bench.compare import PASSES
+from acmix_bench.errors import UserError
 from acmix_bench.record import Environment, Record, Run
 from acmix_bench.spec import Value
 from acmix_bench.stats import Estimate
 
+Meter = Literal["inference", "training"]
 Verdict = Literal["regression", "improvement", "same", "can't tell"]
 EXACT = ("parameters", "macs", "macs_executed", "peak_bytes", "no_formula")
 # What of the protocol a timing depends on, beside the environment.
@@ -32,12 +36,21 @@ PROTOCOL = ("device", "dtype", "threads", "layout", "batch")
 class Thresholds(Value):
     """How much slower, as a share, is a regression: by meter, and by row and meter where a row has its own."""
 
-    default: dict[str, float]
-    rows: dict[str, dict[str, float]] = {}
+    default: dict[Meter, float]
+    rows: dict[str, dict[Meter, float]] = {}
+
+    @field_validator("default")
+    @classmethod
+    def _complete(cls, default: dict[Meter, float]) -> dict[Meter, float]:
+        for meter in PASSES:
+            if meter not in default:
+                raise UserError(f"default has no threshold for {meter}")
+        return default
 
     def of(self, label: str, meter: str) -> float:
         """The share for a row's meter."""
-        return self.rows.get(label, {}).get(meter, self.default[meter])
+        limits: dict[Any, float] = self.default | self.rows.get(label, {})
+        return limits[meter]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -203,6 +203,8 @@ def cells_of(rows: Sequence[Row], meters: Sequence[str], protocol: Protocol, cod
 
     `code` holds the version of the code that each operator runs.
     """
+    if any(METERS[meter].is_timing for meter in meters) and "parity" not in meters:
+        meters = ("parity", *meters)  # nothing is timed before it is known to be what it says
     repeats = {"processes": protocol.processes, "seeds": protocol.seeds, "once": 1}
     cells = []
     for repeat in range(max(repeats.values())):

@@ -80,6 +80,21 @@ def floor(twins: Estimate) -> float | None:
     return max(abs(math.log(twins.low)), abs(math.log(twins.high)))
 
 
+def samples_to_detect(
+    spread: float, difference: float, *, confidence: float = CONFIDENCE, power: float = 0.8
+) -> int | None:
+    """How many paired samples a t test needs to see a difference with this power; None for more than 100,000.
+
+    Args:
+        spread: standard deviation of the paired differences.
+    """
+    for count in range(2, 100_001):
+        needed = float(stdtrit(count - 1, (1 + confidence) / 2) + stdtrit(count - 1, power))
+        if needed * spread / math.sqrt(count) <= difference:
+            return count
+    return None
+
+
 def at_least(estimate: Estimate, *, margin: float) -> Estimate:
     """Widen an interval that is narrower than what a single sample can resolve."""
     if estimate.low is None or estimate.high is None:

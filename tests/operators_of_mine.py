@@ -20,6 +20,11 @@ class Works(nn.Module):
         return self.gain * self.project(x)
 
 
+class Unknown(Works):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.erfinv(super().forward(x).clamp(-0.5, 0.5))
+
+
 class Counted(Works):
     def macs(self, x: Tensor) -> dict[str, int]:
         stride, (height, width) = self.project.stride[0], x.shape[-2:]

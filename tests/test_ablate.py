@@ -27,6 +27,8 @@ def answer(cells: Sequence[Cell], timeout: float = 0) -> list[Outcome]:
 def answer_one(cell: Cell) -> Outcome:
     """Exact values: a slow machine in round 1, and top-1 that falls with the seed."""
     label, repeat = cell.row.label, cell.repeat
+    if cell.meter == "parity":
+        return Outcome(status="ok", values={"parameters": {}, "operations": []})
     if cell.meter == "params":
         return Outcome(status="ok", values={"parameters": 1000})
     if cell.meter == "macs":
@@ -60,7 +62,7 @@ def run(plan: Plan, folder: Path, measure: Callable[[Sequence[Cell], float], Any
 
 def test_a_run_leaves_records_and_tables(plan: Plan, tmp_path: Path) -> None:
     finished = run(plan, tmp_path / "smoke")
-    assert finished.measured == len(plan.cells) == 3 * (2 + 2 * 2 + 2)
+    assert finished.measured == len(plan.cells) == 3 * (3 + 2 * 2 + 2)
     assert sorted(path.name for path in (tmp_path / "smoke").iterdir()) == [
         "records.jsonl",
         "run.json",

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from acmix_bench.cli import app
 from acmix_bench.compare import compare
@@ -17,18 +18,27 @@ README = (ROOT / "README.md").read_text()
 SHOWN = re.findall(r"```text\n(.*?)\n```", README, re.DOTALL)
 
 
-@pytest.mark.parametrize(("block", "run"), list(zip(SHOWN, ("paths", "backbones"), strict=True)))
+RUNS = ("paths", "speed", "latency", "ledger", "backbones")
+
+
+@pytest.mark.parametrize(("block", "run"), [pair for pair in zip(SHOWN, RUNS, strict=True) if pair[1] != "ledger"])
 def test_the_tables_are_those_of_the_committed_records(block: str, run: str) -> None:
     comparison = compare(Store(ROOT / "docs" / "results" / run).load())
     assert block in "\n".join(table.render("text") for table in tables(comparison))
     assert all(line.missing == 0 and not line.failures for line in comparison.lines)
 
 
+def test_the_ledger_is_what_the_command_prints() -> None:
+    printed = CliRunner().invoke(app, ["flops", "operator-64-acmix@28", "--strict"])
+    assert printed.exit_code == 0
+    assert SHOWN[RUNS.index("ledger")] in printed.stdout
+
+
 def test_every_command_exists() -> None:
     known = {command.name or command.callback.__name__ for command in app.registered_commands}
     used = set(re.findall(r"^    acmix-bench ([\w-]+)", README, re.MULTILINE))
     assert used <= known
-    assert known <= used | {"show"}
+    assert known <= used | {"show", "serve"}
 
 
 def test_every_file_that_is_linked_exists() -> None:

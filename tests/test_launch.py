@@ -24,7 +24,7 @@ def cell_of(variant: str, meter: str, backbone: str = "nano", size: int = 16, pr
     (row_variant,) = spec.expand(variant, spec.load_variant("acmix"))
     row = spec.Row(label=variant, variant=row_variant, case=backbones.case_of(backbone, image_size=size))
     code = {row_variant.operator: spec.code_version(row_variant.operator)}
-    return spec.cells_of([row], [meter], protocol, code)[0]
+    return next(cell for cell in spec.cells_of([row], [meter], protocol, code) if cell.meter == meter)
 
 
 def measure(cell: Cell, timeout: float) -> launch.Outcome:

@@ -66,3 +66,49 @@ def test_intervals_cover_what_they_claim() -> None:
     assert abs(medians / runs - exact) < 0.02
     assert exact >= 0.95
     assert math.isclose(stats.simultaneous(5), 0.99)
+
+
+@pytest.mark.parametrize("samples", [[1.0, 1.1], [0.9, 1.2, 1.05, 1.01]])
+def test_ratio_is_the_t_interval_of_logarithms(samples: list[float]) -> None:
+    estimate, logs = stats.ratio(samples), [math.log(sample) for sample in samples]
+    interval = scipy_stats.t.interval(0.95, len(logs) - 1, loc=sum(logs) / len(logs), scale=scipy_stats.sem(logs))
+    assert estimate.value == pytest.approx(scipy_stats.gmean(samples))
+    assert (estimate.low, estimate.high) == pytest.approx(tuple(map(math.exp, interval)))
+    assert stats.ratio([1 / sample for sample in samples]).low == pytest.approx(1 / estimate.high)
+
+
+def test_ratio_covers_what_it_claims() -> None:
+    source, covered, runs = random.Random(1), 0, 4000
+    for _ in range(runs):
+        estimate = stats.ratio([1.05 * source.lognormvariate(0, 0.02) for _ in range(10)])
+        covered += estimate.low <= 1.05 <= estimate.high
+    assert abs(covered / runs - 0.95) < 0.02
+
+
+def test_reach_is_what_the_interval_reaches_by_noise_alone() -> None:
+    """Of ratios that are truly 1, the mean of so many lies within the reach as often as is claimed."""
+    source, within, runs = random.Random(2), 0, 4000
+    for _ in range(runs):
+        twins = [source.lognormvariate(0, 0.03) for _ in range(10)]
+        mean = sum(source.gauss(0, 0.03) for _ in range(10)) / 10
+        within += abs(mean) <= stats.reach(twins, count=10)
+    assert abs(within / runs - 0.95) < 0.02
+    assert stats.reach([1.1], count=5) == math.inf
+
+
+def test_floor_is_the_farther_end() -> None:
+    assert stats.floor(stats.Estimate(value=1.0, low=0.9, high=1.05, samples=5)) == pytest.approx(-math.log(0.9))
+    assert stats.floor(stats.Estimate(value=1.0, low=None, high=None, samples=1)) is None
+
+
+@pytest.mark.parametrize(("spread", "difference"), [(0.01, 0.01), (0.01, 0.005), (0.02, 0.03)])
+def test_planned_seeds_have_the_power_that_they_promise(spread: float, difference: float) -> None:
+    count = stats.samples_to_detect(spread, difference)
+    assert count is not None
+    source, found, runs = random.Random(3), 0, 3000
+    for _ in range(runs):
+        estimate = stats.mean([source.gauss(difference, spread) for _ in range(count)])
+        found += estimate.low > 0
+    assert 0.76 < found / runs < 0.92
+    assert stats.samples_to_detect(spread, difference * 2) <= count
+    assert stats.samples_to_detect(1.0, 1e-6) is None

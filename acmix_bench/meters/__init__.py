@@ -41,6 +41,11 @@ METERS: dict[str, Meter] = {
         function="acmix_bench.meters.macs:measure",
         reads=(),
     ),
+    "parity": Meter(
+        summary="parameters, operations, and whether the variant is the function that it claims to be",
+        function="acmix_bench.meters.parity:measure",
+        reads=(),
+    ),
     "inference": Meter(
         summary="seconds a batch and peak memory, forward",
         function="acmix_bench.meters.latency:inference",

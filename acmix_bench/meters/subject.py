@@ -19,8 +19,8 @@ from acmix_bench.spec import Case, Cell, Variant
 HALF = ("bfloat16", "float16")
 # What an implementation that is no function of its own can be measured by.
 IMPLEMENTATION_METERS = {
-    "compiled": ("params", "macs", "inference", "training", "product"),
-    "fused": ("params", "macs", "inference", "product"),
+    "compiled": ("params", "macs", "parity", "inference", "training", "product"),
+    "fused": ("params", "macs", "parity", "inference", "product"),
 }
 
 

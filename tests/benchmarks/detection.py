@@ -28,7 +28,7 @@ from acmix_bench.ops.acmix import ACmix
 from acmix_bench.record import machine_state, this_environment
 from acmix_bench.regress import Side, served
 
-BATCH, LIMIT, PRECISION, BUDGET, MIN_PAIRS = 100, 0.02, 0.02, 110.0, 8
+BATCH, LIMIT, PRECISION, BUDGET, MIN_PAIRS = 100, 0.02, 0.015, 110.0, 8
 
 
 class Slowed(ACmix):
@@ -49,10 +49,10 @@ def compare(base: Side, head: Side, repeats: Iterator[int], folder: Path) -> dic
         repeat = next(repeats)
         sides = (base, head) if repeat % 2 else (head, base)
         for side in sides:
-            side.ask(repeat, folder / "turns", first=side is sides[0])
+            side.ask(len(side.groups) - 1 - repeat, folder / "turns", first=side is sides[0])
         for side in sides:
             side.answer()
-        pairs.append(tuple(_seconds(side, repeat) for side in (base, head)))
+        pairs.append(tuple(_seconds(side) for side in (base, head)))
         if len(pairs) < MIN_PAIRS:
             continue
         ratio, floor = gate.paired(pairs, confidence=0.95)
@@ -70,9 +70,10 @@ def compare(base: Side, head: Side, repeats: Iterator[int], folder: Path) -> dic
     }
 
 
-def _seconds(side: Side, repeat: int) -> list[float]:
-    (record,) = (record for record in side.store.load().records if record.cell.repeat == repeat)
-    return record.values["seconds"]
+def _seconds(side: Side) -> list[float]:
+    """The samples of the newest record."""
+    newest = (side.store.folder / "records.jsonl").read_bytes().splitlines()[-1]
+    return json.loads(newest)["values"]["seconds"]
 
 
 def _experiment(folder: Path, again: int, meter: str) -> str:
@@ -81,8 +82,8 @@ def _experiment(folder: Path, again: int, meter: str) -> str:
     variant, experiment = folder / f"variant{again}.yaml", folder / f"detection{again}.yaml"
     variant.write_text(yaml.safe_dump(words | {"options": {"again": again}}))
     told = dict.fromkeys(("question", "source", "command", "time", "expected"), "detection")
-    protocol = {"batch": BATCH, "seconds": 0.4, "processes": 5000}
-    told |= {"baseline": str(variant), "backbone": "operator-64", "image_size": 10, "meters": [meter]}
+    protocol = {"batch": BATCH, "seconds": 0.8, "processes": 3000}
+    told |= {"baseline": str(variant), "backbone": "operator-32", "image_size": 8, "meters": [meter]}
     experiment.write_text(yaml.safe_dump(told | {"protocol": protocol}))
     return str(experiment)
 
@@ -94,7 +95,8 @@ def main() -> None:
     parser.add_argument("--meter", default="training", choices=["inference", "training"])
     parser.add_argument("--out", type=Path, default=Path("detection.json"))
     arguments = parser.parse_args()
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # where the served versions find Slowed
+    # Where the served versions find Slowed.
+    os.environ["PYTHONPATH"] = f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"
     results: list[dict[str, object]] = []
     kinds = _mixed([0] * arguments.comparisons + [5, 2] * arguments.tries)
     with ExitStack() as stack:

@@ -1,0 +1,66 @@
+"""What a variant is, before it is timed: parameters, operations, and whether it is the function it claims to be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from acmix_bench.meters.ledger import Bookkeeper
+from acmix_bench.meters.subject import Subject
+from acmix_bench.spec import Variant
+
+
+def measure(subject: Subject) -> dict[str, Any]:
+    """Build the variant in float64 and compare it with the one that it claims to equal.
+
+    Returns:
+        Names and shapes of the parameters, names of the operations, and where there is a claim the largest difference
+        of outputs and of input gradients, relative to the largest of them.
+    """
+    exact = replace(subject, protocol={**subject.protocol, "dtype": "float64", "device": "cpu"})
+    model, image = exact.build().eval(), exact.images(1)
+    values: dict[str, Any] = {"parameters": {name: list(p.shape) for name, p in model.named_parameters()}}
+    with torch.no_grad(), Bookkeeper() as keeper:
+        model(image)
+    books = keeper.ledger
+    values["operations"] = sorted({*books.counted, *books.formula, *books.zero, *books.unknown})
+    twin = same_function(subject.variant)
+    if twin is not None:
+        values |= {"claims": twin.label(subject.variant), "difference": _difference(exact, twin, model, image)}
+    return values
+
+
+def same_function(variant: Variant) -> Variant | None:
+    """The variant that this one is another way to compute, at the start of training; None where it claims nothing."""
+    changes: dict[str, Any] = {}
+    if variant.operator == "acmix" and variant.implementation != "production":
+        changes["implementation"] = "production"
+    if variant.operator == "acmix" and variant.paths != "attention":
+        if variant.shift == "tensor":
+            changes |= {"shift": "group", "kernel": "learned", "init": "shift"}
+        elif variant.kernel == "fixed" and variant.init == "shift":
+            changes["kernel"] = "learned"
+    return variant.model_copy(update=changes) if changes else None
+
+
+def _difference(subject: Subject, variant: Variant, model: nn.Module, image: Tensor) -> float:
+    """The largest relative difference of output and input gradient, with the same weights in both."""
+    twin = replace(subject, variant=variant).build().eval()
+    twin.load_state_dict(model.state_dict(), strict=False)
+    subject.prepare(model)
+    (ours, our_gradient), (theirs, their_gradient) = _run(model, image), _run(twin, image)
+    differences = [(ours - theirs).abs().max() / theirs.abs().max()]
+    differences.append((our_gradient - their_gradient).abs().max() / their_gradient.abs().max())
+    return max(difference.item() for difference in differences)
+
+
+def _run(model: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
+    """The output, and the gradient of the input for weights of either sign."""
+    x = image.clone().requires_grad_()
+    out = model(x)
+    weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out).sin()
+    (gradient,) = torch.autograd.grad((out * weights).sum(), x)
+    return out.detach(), gradient

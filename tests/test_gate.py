@@ -1,0 +1,164 @@
+"""Two runs against each other: verdicts, exit codes, coverage by simulation, and the refusal of unlike environments."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from test_ablate import answer
+from typer.testing import CliRunner
+
+from acmix_bench import ablate, gate, spec
+from acmix_bench.cli import app
+from acmix_bench.errors import UserError
+from acmix_bench.launch import Outcome
+from acmix_bench.record import Plan, Store
+from acmix_bench.stats import Estimate
+
+LIMITS = gate.load_thresholds()
+
+
+@pytest.fixture
+def plan() -> Plan:
+    experiment = spec.load_experiment("smoke")
+    experiment = spec.with_settings(experiment, ["processes=10", "seeds=1", "meters=params,macs,inference"])
+    return ablate.plan_of(experiment, ablate.rows_of(experiment))
+
+
+def run(
+    plan: Plan, folder: Path, slower: float = 1.0, parameters: int = 0, noise: float = 0.001, crash: str = ""
+) -> Path:
+    """A run whose timings are `slower` times those of the fake meter, with some noise, for every row."""
+    draw = random.Random(str(folder))
+
+    def measure(cells, timeout):
+        outcomes = []
+        for cell, outcome in zip(cells, answer(cells), strict=True):
+            values = dict(outcome.values)
+            if "seconds" in values:
+                values["seconds"] = [
+                    slower * second * draw.lognormvariate(0, noise) for _ in range(4) for second in [0.1]
+                ]
+            if "parameters" in values and cell.meter == "params":
+                values["parameters"] += parameters
+            failed = crash == cell.row.label and "seconds" in values
+            outcomes.append(Outcome(status="crashed", reason="boom") if failed else Outcome(status="ok", values=values))
+        return outcomes
+
+    ablate.ablate(plan, Store(folder), measure=measure, check=lambda cells, timeout: None)
+    return folder
+
+
+def call(*arguments: object) -> tuple[int, dict, str]:
+    result = CliRunner().invoke(app, ["compare", *map(str, arguments), "--json"])
+    return result.exit_code, json.loads(result.stdout) if result.stdout else {}, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "floor", "said"),
+    [
+        (1.03, 1.06, 0.01, "regression"),
+        (1.03, 1.06, 0.04, "can't tell"),
+        (1.01, 1.06, 0.01, "can't tell"),
+        (0.94, 0.97, 0.01, "improvement"),
+        (0.94, 0.97, 0.05, "can't tell"),
+        (0.99, 1.01, 0.01, "same"),
+        (0.97, 1.01, 0.01, "can't tell"),
+        (None, None, 0.0, "can't tell"),
+    ],
+)
+def test_four_words_for_four_things(low: float | None, high: float | None, floor: float, said: str) -> None:
+    ratio = Estimate(value=1.0, low=low, high=high, samples=10)
+    assert gate.verdict(ratio, threshold=0.02, floor=floor) == said
+
+
+@pytest.mark.parametrize(
+    ("slower", "said", "code"), [(1.05, "regression", 3), (1.0, "same", 0), (0.9, "improvement", 0)]
+)
+def test_a_change_of_speed_is_named(plan: Plan, tmp_path: Path, slower: float, said: str, code: int) -> None:
+    exit_code, told, errors = call(run(plan, tmp_path / "base"), run(plan, tmp_path / "head", slower))
+    timings = [finding for finding in told["findings"] if finding["metric"] == "inference"]
+    assert exit_code == code == told["exit_code"]
+    assert {finding["verdict"] for finding in timings} == {said}
+    assert len(timings) == len(plan.rows)
+    for finding in timings:
+        assert finding["ratio"]["value"] == pytest.approx(slower, rel=0.01)
+    assert ("regression: baseline: inference" in errors) == (code == 3)
+
+
+def test_one_parameter_more_fails_on_any_machine(plan: Plan, tmp_path: Path) -> None:
+    base = run(plan, tmp_path / "base")
+    elsewhere = plan.model_copy(update={"environment": plan.environment.model_copy(update={"cpu": "another"})})
+    code, told, errors = call(base, run(elsewhere, tmp_path / "head", parameters=1))
+    assert code == 3
+    assert "regression: baseline: parameters" in errors
+    worse = [finding for finding in told["findings"] if finding["verdict"] == "regression"]
+    assert {(finding["metric"], finding["head"] - finding["base"]) for finding in worse} == {("parameters", 1)}
+    code, told, _ = call(base, run(plan, tmp_path / "fewer", parameters=-1))
+    assert code == 0
+    assert "improvement" in {finding["verdict"] for finding in told["findings"]}
+
+
+def test_unlike_environments_are_refused_by_name(plan: Plan, tmp_path: Path) -> None:
+    base = run(plan, tmp_path / "base")
+    elsewhere = plan.model_copy(update={"environment": plan.environment.model_copy(update={"cpu": "another"})})
+    head = run(elsewhere, tmp_path / "head", 2.0)
+    code, told, errors = call(base, head)
+    assert code == 4
+    assert not [finding for finding in told["findings"] if finding["ratio"]]
+    assert f"cpu ({plan.environment.cpu} and another)" in errors
+    code, told, _ = call(base, head, "--allow-unlike")
+    assert code == 3
+    assert told["unlike"] == [f"cpu ({plan.environment.cpu} and another)"]
+
+
+def test_nothing_in_common_is_never_green(plan: Plan, tmp_path: Path) -> None:
+    some, others = (plan.model_copy(update={"rows": rows}) for rows in (plan.rows[:1], plan.rows[1:]))
+    code, told, errors = call(run(some, tmp_path / "base"), run(others, tmp_path / "head"))
+    assert (code, told["findings"]) == (5, [])
+    assert "nothing was measured that both runs have" in errors
+    assert len(told["not_compared"]) == len(plan.rows)
+
+
+def test_a_row_that_crashes_in_head_is_a_regression(plan: Plan, tmp_path: Path) -> None:
+    code, _, errors = call(run(plan, tmp_path / "base"), run(plan, tmp_path / "head", crash="shift=tensor"))
+    assert code == 3
+    assert "regression: shift=tensor: inference crashed: boom" in errors
+
+
+def test_a_row_may_have_a_threshold_of_its_own(plan: Plan, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("default: {inference: 0.02, training: 0.02}\nrows: {baseline: {inference: 0.2}}\n")
+    base, head = run(plan, tmp_path / "base"), run(plan, tmp_path / "head", 1.1)
+    _, told, _ = call(base, head, "--thresholds", mine)
+    verdicts = {
+        finding["label"]: finding["verdict"] for finding in told["findings"] if finding["metric"] == "inference"
+    }
+    assert verdicts == {"baseline": "same", "operator=conv": "regression", "shift=tensor": "regression"}
+    mine.write_text("defualt: {}\n")
+    with pytest.raises(UserError, match="key 'default' is missing"):
+        gate.load_thresholds(mine)
+    mine.write_text("default: {inference: 0.02}\n")
+    with pytest.raises(UserError, match="default has no threshold for training"):
+        gate.load_thresholds(mine)
+
+
+def test_intervals_of_paired_ratios_cover_what_they_claim() -> None:
+    """Pairs of processes, each with a mood of its own and heavy-tailed blocks, shared by both sides: 95 % within 2."""
+    draw, covered, told, trials = random.Random(0), 0, 0, 2000
+    for _ in range(trials):
+        pairs = []
+        for _ in range(10):
+            layout = draw.lognormvariate(0, 0.01)
+            slow_from = draw.randrange(24)
+            moods = [1.0 if block < slow_from else 2.0 for block in range(12)]
+            base = [mood * draw.lognormvariate(0, 0.03) for mood in moods]
+            head = [1.05 * layout * mood * draw.lognormvariate(0, 0.03) for mood in moods]
+            pairs.append((base, head))
+        ratio, floor = gate.paired(pairs, confidence=0.95)
+        covered += ratio.low <= 1.05 <= ratio.high
+        told += gate.verdict(ratio, threshold=0.02, floor=floor) == "regression"
+    assert abs(covered / trials - 0.95) < 0.02
+    assert told / trials > 0.5

@@ -1,0 +1,100 @@
+"""Before anything is timed: each row is what its name says, and the function that it claims to be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_ablate import answer
+from test_launch import QUICK, cell_of
+
+from acmix_bench import ablate, spec
+from acmix_bench.compare import PARITY
+from acmix_bench.launch import Outcome
+from acmix_bench.meters import parity
+from acmix_bench.meters.subject import Subject
+from acmix_bench.ops import convolution
+from acmix_bench.record import Store
+from acmix_bench.spec import Cell
+from acmix_bench.table import tables
+
+SAME = ["shift=tensor", "kernel=fixed", "implementation=reference", "implementation=fused", "shift=tensor,paths=conv"]
+
+
+def measured(variant: str, backbone: str = "nano", size: int = 16) -> dict[str, Any]:
+    return parity.measure(Subject.of(cell_of(variant, "parity", backbone, size, QUICK)))
+
+
+@pytest.mark.parametrize("variant", SAME)
+def test_what_claims_to_be_the_same_function_is(variant: str) -> None:
+    assert measured(variant)["difference"] < PARITY
+    assert measured(variant, "operator-8", 24)["difference"] < PARITY
+
+
+@pytest.mark.parametrize("variant", ["acmix", "paths=attention", "mix=fixed", "init=random", "operator=conv"])
+def test_what_is_another_function_claims_nothing(variant: str) -> None:
+    values = measured(variant)
+    assert "difference" not in values
+    assert values["operations"]
+
+
+def test_a_changed_sign_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shifting the other way round gives outputs of the same shape, cost and size."""
+    honest = convolution.shift_and_sum
+    monkeypatch.setattr(convolution, "shift_and_sum", lambda maps, **sizes: honest(maps.flip(-1), **sizes))
+    assert measured("shift=tensor")["difference"] > 1e-3
+
+
+def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The forward pass alone would not show it."""
+    honest = convolution.shift_and_sum
+
+    def half(maps: torch.Tensor, **sizes: int) -> torch.Tensor:
+        return honest((maps + maps.detach()) / 2, **sizes)
+
+    monkeypatch.setattr(convolution, "shift_and_sum", half)
+    assert measured("shift=tensor")["difference"] > 1e-3
+
+
+def finished(tmp_path: Path, **wrong: dict[str, Any]) -> ablate.Finished:
+    experiment = spec.with_settings(spec.load_experiment("smoke"), ["meters=params,inference"])
+    plan = ablate.plan_of(experiment, ablate.rows_of(experiment, ["mix=fixed"]))
+
+    def measure(cells: Sequence[Cell], timeout: float) -> list[Outcome]:
+        cell = cells[0]
+        if cell.meter != "parity":
+            return [Outcome(status="ok", values=answer([_known(c)])[0].values) for c in cells]
+        values = {"parameters": {"qkv": [3]}, "operations": [], **wrong.get(cell.row.label.replace("=", "_"), {})}
+        return [Outcome(status="ok", values=values)]
+
+    return ablate.ablate(plan, Store(tmp_path), measure=measure, check=lambda cells, timeout: None)
+
+
+def _known(cell: Cell) -> Cell:
+    """The fake meter has no speed for another row."""
+    return cell.model_copy(update={"row": cell.row.model_copy(update={"label": "baseline"})})
+
+
+def test_a_row_that_is_not_the_function_it_claims_is_withheld(tmp_path: Path) -> None:
+    done = finished(tmp_path, shift_tensor={"claims": "shift=group", "difference": 0.5})
+    lines = {line.row.label: line for line in done.comparison.lines}
+    assert lines["shift=tensor"].inference is None
+    assert lines["baseline"].inference is not None
+    assert lines["shift=tensor"].problems == [
+        "timings withheld: it is not the same function as shift=group, but differs by 0.5"
+    ]
+    rendered = tables(done.comparison)[0].render("text")
+    assert "withheld" in rendered
+    assert "differs by 0.5" in rendered
+
+
+def test_a_row_that_changes_more_than_its_name_says_is_withheld(tmp_path: Path) -> None:
+    done = finished(tmp_path, mix_fixed={"parameters": {"qkv": [4]}})
+    lines = {line.row.label: line for line in done.comparison.lines}
+    assert lines["mix=fixed"].inference is None
+    assert "qkv changed, which mix does not explain" in lines["mix=fixed"].problems[0]
+    allowed = finished(tmp_path / "other", mix_fixed={"parameters": {"qkv": [3], "mix.alpha": []}})
+    assert all(line.inference for line in allowed.comparison.lines)
