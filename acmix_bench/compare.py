@@ -153,7 +153,7 @@ def _refuted(row: Row, first: Row, ours: Mapping[str, Any], theirs: Mapping[str,
     factors = [axis for axis in {**content, **baseline} if content.get(axis) != baseline.get(axis)]
     if not ours or not theirs or not all(factor in TOUCHES for factor in factors):
         return None
-    mine, other = ours["parameters"], theirs["parameters"]
+    mine, other = ours["shapes"], theirs["shapes"]
     changed = [name for name in {**mine, **other} if mine.get(name) != other.get(name)]
     allowed = [word for factor in factors for word in TOUCHES[factor]]
     strange = [name for name in changed if not any(word in name for word in allowed)]

@@ -67,7 +67,7 @@ def finished(tmp_path: Path, **wrong: dict[str, Any]) -> ablate.Finished:
         cell = cells[0]
         if cell.meter != "parity":
             return [Outcome(status="ok", values=answer([_known(c)])[0].values) for c in cells]
-        values = {"parameters": {"qkv": [3]}, "operations": [], **wrong.get(cell.row.label.replace("=", "_"), {})}
+        values = {"shapes": {"qkv": [3]}, "operations": [], **wrong.get(cell.row.label.replace("=", "_"), {})}
         return [Outcome(status="ok", values=values)]
 
     return ablate.ablate(plan, Store(tmp_path), measure=measure, check=lambda cells, timeout: None)
@@ -92,9 +92,9 @@ def test_a_row_that_is_not_the_function_it_claims_is_withheld(tmp_path: Path) ->
 
 
 def test_a_row_that_changes_more_than_its_name_says_is_withheld(tmp_path: Path) -> None:
-    done = finished(tmp_path, mix_fixed={"parameters": {"qkv": [4]}})
+    done = finished(tmp_path, mix_fixed={"shapes": {"qkv": [4]}})
     lines = {line.row.label: line for line in done.comparison.lines}
     assert lines["mix=fixed"].inference is None
     assert "qkv changed, which mix does not explain" in lines["mix=fixed"].problems[0]
-    allowed = finished(tmp_path / "other", mix_fixed={"parameters": {"qkv": [3], "mix.alpha": []}})
+    allowed = finished(tmp_path / "other", mix_fixed={"shapes": {"qkv": [3], "mix.alpha": []}})
     assert all(line.inference for line in allowed.comparison.lines)

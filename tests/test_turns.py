@@ -20,7 +20,8 @@ def test_two_run_in_turns_until_one_ends(tmp_path: Path) -> None:
             if not token.take():
                 return False
             log.append(name)
-            token.give()
+            if not token.give():
+                return False
         token.end()
         return True
 

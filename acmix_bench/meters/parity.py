@@ -22,7 +22,7 @@ def measure(subject: Subject) -> dict[str, Any]:
     """
     exact = replace(subject, protocol={**subject.protocol, "dtype": "float64", "device": "cpu"})
     model, image = exact.build().eval(), exact.images(1)
-    values: dict[str, Any] = {"parameters": {name: list(p.shape) for name, p in model.named_parameters()}}
+    values: dict[str, Any] = {"shapes": {name: list(p.shape) for name, p in model.named_parameters()}}
     with torch.no_grad(), Bookkeeper() as keeper:
         model(image)
     books = keeper.ledger

@@ -61,6 +61,8 @@ class Token:
         if not self._held:
             with suppress(ConnectionResetError):
                 self._held = bool(self._connection.recv(1))
+        if not self._held:
+            self.end()
         return self._held
 
     def give(self) -> bool:
@@ -69,6 +71,7 @@ class Token:
         try:
             self._connection.sendall(b".")
         except (BrokenPipeError, ConnectionResetError):
+            self.end()
             return False
         return True
 
