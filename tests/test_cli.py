@@ -63,7 +63,7 @@ def test_ablate_from_a_variant_alone_then_table_and_plot(tmp_path: Path) -> None
     command = ["ablate", "--variant", "shift=tensor", *QUICK]
     code, out, err = acmix_bench(*command, "--dry-run", folder=tmp_path)
     assert code == 0
-    assert "16 cells, 0 done" in out
+    assert "18 cells, 0 done" in out
     assert not (tmp_path / "results").exists(), "a dry run leaves nothing"
 
     code, out, err = acmix_bench(*command, folder=tmp_path)

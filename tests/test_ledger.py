@@ -68,9 +68,9 @@ def test_attention_is_two_products_forward_and_five_backward() -> None:
 def test_what_no_book_knows_is_unknown_and_not_zero() -> None:
     class Odd(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.fft.rfft(x).real + torch.erfinv(x.clamp(-0.5, 0.5))
+            return torch.fft.fft(x).real + torch.erfinv(x.clamp(-0.5, 0.5))
 
-    assert {"aten::_fft_r2c", "aten::erfinv"} <= set(keep(Odd(), torch.randn(4, 8)).unknown)
+    assert {"aten::erfinv"} < set(keep(Odd(), torch.randn(4, 8)).unknown)
 
 
 CASES = [("nano", name, 16) for name in spec.known("variant")]
