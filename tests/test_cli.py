@@ -71,7 +71,7 @@ def test_ablate_from_a_variant_alone_then_table_and_plot(tmp_path: Path) -> None
     assert "baseline" in out
     assert "shift=tensor" in out
     records = (tmp_path / "results/custom/records.jsonl").read_text().splitlines()
-    assert len(records) == 16
+    assert len(records) == 18
     assert all(json.loads(line)["status"] == "ok" for line in records)
 
     code, again, err = acmix_bench(*command, folder=tmp_path)
