@@ -12,7 +12,7 @@ import platform
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -221,6 +221,7 @@ def _cpu_info(key: str) -> list[str]:
     return [line.partition(":")[2].strip() for line in lines if line.startswith(key)]
 
 
+@cache
 def _commit() -> str | None:
     """The commit of the checkout that this package lies in, where it lies in one."""
     here = Path(__file__).parent

@@ -94,15 +94,15 @@ def measure(base: Side, head: Side, budget: float, precision: float, say: Callab
     if base.groups != head.groups:
         raise UserError("base and head make different measurements of this experiment")
     end, order = time.monotonic() + budget, random.Random(0)
-    meeting = Path(tempfile.mkdtemp(prefix="acmix-bench-")) / "turns"
     repeats = sorted(set(head.groups))
     for repeat in repeats:
         for number in (number for number, of in enumerate(head.groups) if of == repeat):
             sides = order.sample((base, head), 2)
-            for side in sides:
-                side.ask(number, meeting, first=side is sides[0])
-            for side in sides:
-                side.answer()
+            with tempfile.TemporaryDirectory(prefix="acmix-bench-") as folder:
+                for side in sides:
+                    side.ask(number, Path(folder) / "turns", first=side is sides[0])
+                for side in sides:
+                    side.answer()
         if repeat + 1 >= MIN_REPEATS and _is_narrow(base.store.load(), head.store.load(), precision):
             return f"narrow: every ratio is known to ±{100 * precision:g} % after {repeat + 1} pairs of processes"
         if time.monotonic() > end and repeat + 1 >= MIN_REPEATS:

@@ -61,8 +61,7 @@ FREE = {
 
 def _product(arguments: Any, out: Any) -> int:
     """Each element of the result is a dot product along the first operand's last dimension."""
-    first = arguments[0] if arguments[0].ndim == arguments[1].ndim or len(arguments) == 2 else arguments[1]
-    return int(out.numel() * first.shape[-1])
+    return int(out.numel() * arguments[0].shape[-1])
 
 
 def _biased_product(arguments: Any, out: Any) -> int:
