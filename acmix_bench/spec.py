@@ -52,7 +52,7 @@ class Variant(Value):
     heads: int = Field(4, ge=1)
     window: int = Field(7, ge=1)
     kernel_size: int = Field(3, ge=1)
-    implementation: Literal["production", "reference", "compiled", "fused"] = "production"
+    implementation: Literal["production", "reference", "compiled", "fused", "fused-compiled"] = "production"
 
     @field_validator("operator")
     @classmethod
@@ -68,12 +68,18 @@ class Variant(Value):
             raise UserError(f"{info.field_name}={edge} is even, but it is centred on a pixel: use an odd number")
         return edge
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether torch.compile runs any of it."""
+        return self.implementation in ("compiled", "fused-compiled")
+
     def content(self) -> dict[str, Any]:
         """The axes that have an effect here: what the variant is, whatever it is called."""
         if self.operator == "conv":
             return {"operator": "conv", "kernel_size": self.kernel_size}
         if self.operator == "plain":
-            return {"operator": "plain"}
+            fused = self.implementation in ("fused", "fused-compiled")  # which change the network round an operator
+            return {"operator": "plain"} | ({"implementation": self.implementation} if fused else {})
         if self.operator != "acmix":
             return {"operator": self.operator, "options": self.options}
         inert: set[str] = {"options"}
@@ -106,7 +112,7 @@ AXES: dict[str, str] = {
     "heads": "attention heads, N, of local attention",
     "window": "edge of the window of local attention, odd",
     "kernel_size": "edge of the convolution, odd",
-    "implementation": "the fast operator, its literal reference, torch.compile's, or for inference alone a fused one",
+    "implementation": "the fast operator, its literal reference, torch.compile's, or for inference a fused network",
 }
 
 

@@ -446,7 +446,7 @@ def _listed(comparison: Comparison, titles: dict[str, str]) -> list[str]:
 
 def _compile_seconds(line: Line) -> float | None:
     """The longest first step of a row that is compiled."""
-    if line.row.variant.implementation != "compiled":
+    if not line.row.variant.is_compiled:
         return None
     return max((timing.first_seconds for timing in (line.inference, line.training) if timing), default=None)
 

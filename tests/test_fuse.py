@@ -9,12 +9,12 @@ from test_formulations import AXES, At, pair
 from torch import nn
 
 from acmix_bench import backbones, spec
-from acmix_bench.backbones.fuse import Fused, fuse, unfuse
+from acmix_bench.backbones.fuse import FusedAway, FusedPath, fuse, unfuse
 from acmix_bench.ops.acmix import ACmix
 from acmix_bench.ops.window import WindowACmix
 
 MODELS = [
-    *(("nano", name) for name in spec.known("variant") if name not in ("compiled", "fused")),
+    *(("nano", name) for name in spec.known("variant") if not spec.load_variant(name).is_compiled),
     ("san10", "acmix"),
     ("pvt-t", "acmix"),
     ("swin-t", "acmix"),
@@ -44,8 +44,11 @@ def test_a_fused_model_is_the_same_and_comes_back(backbone: str, variant: str) -
     with torch.inference_mode():
         expected = model(x)
         fuse(model)
-        fused = any(isinstance(module, Fused) for module in model.modules())
-        assert fused == (row.operator == "acmix" and row.paths != "attention" and row.implementation == "production")
+        folds = row.operator == "acmix" and row.paths != "attention" and row.implementation != "reference"
+        kinds = [type(module) for module in model.modules()]
+        assert (FusedPath in kinds) == folds
+        if backbone == "resnet26" or (backbone == "nano" and folds):
+            assert kinds.count(FusedAway) == kinds.count(nn.BatchNorm2d) > 0
         scale = expected.abs().max().item()
         torch.testing.assert_close(model(x), expected, rtol=0, atol=1e-5 * scale)
     unfuse(model)

@@ -221,7 +221,7 @@ def test_images_are_gathered_in_parts_without_a_trace(stride: int, monkeypatch: 
     production, literal = pair(3, 8, heads=2, stride=stride)
     x = torch.randn(3, 3, 36, 33, dtype=torch.float64)
     monkeypatch.setattr(attention, "GATHERED_BYTES", 1)
-    assert attention._images_at_once(x.permute(0, 2, 3, 1), 4, window=7, stride=stride) == 1
+    assert attention._tiles_at_once(x.permute(0, 2, 3, 1), 4, window=7, stride=stride) == 1
     assert worst_difference(production, literal, x) < 1e-10
 
 

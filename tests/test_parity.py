@@ -21,7 +21,14 @@ from acmix_bench.record import Store
 from acmix_bench.spec import Cell
 from acmix_bench.table import tables
 
-SAME = ["shift=tensor", "kernel=fixed", "implementation=reference", "implementation=fused", "shift=tensor,paths=conv"]
+SAME = [
+    "shift=tensor",
+    "kernel=fixed",
+    "implementation=reference",
+    "implementation=fused",
+    "operator=plain,implementation=fused",
+    "shift=tensor,paths=conv",
+]
 
 
 def measured(variant: str, backbone: str = "nano", size: int = 16) -> dict[str, Any]:

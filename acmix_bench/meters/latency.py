@@ -259,7 +259,7 @@ def _peak_bytes(timed: _Timed) -> int | None:
         before = torch.cuda.memory_allocated(device)
         timed.step()
         return torch.cuda.max_memory_allocated(device) - before
-    if device.type != "cpu" or timed.subject.variant.implementation == "compiled":
+    if device.type != "cpu" or timed.subject.variant.is_compiled:
         return None
     with LiveMemory() as memory:
         timed.step()

@@ -36,7 +36,7 @@ def measure(subject: Subject) -> dict[str, Any]:
 def same_function(variant: Variant) -> Variant | None:
     """The variant that this one is another way to compute, at the start of training; None where it claims nothing."""
     changes: dict[str, Any] = {}
-    if variant.operator == "acmix" and variant.implementation != "production":
+    if variant.content().get("implementation", "production") != "production":
         changes["implementation"] = "production"
     if variant.operator == "acmix" and variant.paths != "attention":
         if variant.shift == "tensor":

@@ -21,6 +21,7 @@ HALF = ("bfloat16", "float16")
 IMPLEMENTATION_METERS = {
     "compiled": ("params", "macs", "parity", "inference", "training", "product"),
     "fused": ("params", "macs", "parity", "inference", "product"),
+    "fused-compiled": ("params", "macs", "parity", "inference", "product"),
 }
 
 
@@ -87,12 +88,14 @@ class Subject:
         return model.to(device or self.device, self.weights).to(memory_format=self.layout)
 
     def prepare(self, model: nn.Module) -> None:
-        """Compile or fuse the operators of a built model, where the variant says so."""
+        """Compile the operators of a built model, fuse it, or compile it whole once fused, as the variant says."""
         if self.variant.implementation == "compiled":
             for operator in backbones.operators(model):
                 operator.compile()
-        if self.variant.implementation == "fused":
+        if self.variant.implementation in ("fused", "fused-compiled"):
             fuse(model)
+        if self.variant.implementation == "fused-compiled":
+            model.compile()
 
     def images(self, batch: int, device: torch.device | str | None = None) -> Tensor:
         """Random input, (batch, channels, size, size)."""

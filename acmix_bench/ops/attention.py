@@ -37,7 +37,7 @@ from acmix_bench.errors import ShapeError
 
 # Both were measured on two x86 cores (docs/architecture.md, "The tile rule"), and move nothing but the speed.
 GATHER_COST = 16  # of one key and its value, in queries that attend to it
-GATHERED_BYTES = 4 << 20  # of keys at one time on a CPU; as many values come on top
+GATHERED_BYTES = 2 << 20  # of keys at one time on a CPU; as many values come on top
 
 
 def _constant(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -74,9 +74,7 @@ def project_coordinates(projection: nn.Linear, height: int, width: int) -> Tenso
     """Project each pixel's place, x and y from -1 to 1: (H, W, d), in float32 at least whatever the model's dtype."""
     weight, bias = projection.weight, projection.bias
     exact = torch.promote_types(weight.dtype, torch.float32)
-    x = torch.linspace(-1, 1, width, dtype=exact, device=weight.device)
-    y = torch.linspace(-1, 1, height, dtype=exact, device=weight.device)
-    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    grid = _coordinates(height, width, exact, weight.device)
     # Autocast would lower the coordinates' precision; the meta device knows no autocast.
     on_meta = weight.device.type == "meta"
     with nullcontext() if on_meta else torch.autocast(weight.device.type, enabled=False):
@@ -102,10 +100,12 @@ def local_attention(
     tile = tile_edge(height, width, window=window, stride=stride)
     if tile >= max(query.shape[1:3]):
         return _whole_map(query, key, v, heads=heads, window=window, stride=stride)
-    images = len(q) if q.device.type != "cpu" else _images_at_once(query, tile, window=window, stride=stride)
+    images = len(q)
+    if _by_image():
+        tiles = math.ceil(query.shape[1] / tile) * math.ceil(query.shape[2] / tile)
+        images = max(1, _tiles_at_once(query, tile, window=window, stride=stride) // tiles)
     parts = zip(query.split(images), key.split(images), v.split(images), strict=True)
-    attended = [_tiled(*part, heads=heads, window=window, stride=stride, tile=tile) for part in parts]
-    return torch.cat(attended) if len(attended) > 1 else attended[0]
+    return _joined([_tiled(*part, heads=heads, window=window, stride=stride, tile=tile) for part in parts])
 
 
 def tile_edge(height: int, width: int, *, window: int, stride: int) -> int:
@@ -123,11 +123,21 @@ def tile_edge(height: int, width: int, *, window: int, stride: int) -> int:
     return min(cost, key=lambda tile: (cost[tile], -tile))
 
 
-def _images_at_once(query: Tensor, tile: int, *, window: int, stride: int) -> int:
-    """How many images' keys may be gathered together."""
-    h, w, channels = query.shape[1:]
-    keys = math.ceil(h / tile) * math.ceil(w / tile) * ((tile - 1) * stride + window) ** 2
-    return max(1, GATHERED_BYTES // (keys * channels * query.element_size()))
+def _tiles_at_once(query: Tensor, tile: int, *, window: int, stride: int) -> int:
+    """How many tiles' keys may be gathered together."""
+    if query.device.type != "cpu":
+        return query.numel()
+    keys = ((tile - 1) * stride + window) ** 2
+    return max(1, GATHERED_BYTES // (keys * query.shape[-1] * query.element_size()))
+
+
+def _by_image() -> bool:
+    """Whether an image's tiles stay together. Each part would get a gradient, or compiled code, for the whole map."""
+    return torch.is_grad_enabled() or torch.compiler.is_compiling()
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def _whole_map(query: Tensor, key: Tensor, value: Tensor, *, heads: int, window: int, stride: int) -> Tensor:
@@ -146,27 +156,35 @@ def _tiled(query: Tensor, key: Tensor, value: Tensor, *, heads: int, window: int
     batch, h, w, channels = query.shape
     tiles_y, tiles_x = math.ceil(h / tile), math.ceil(w / tile)
     index = _tile_pixels(batch, *key.shape[1:3], tile, window, stride, query.device)
+    mask_LS = _tile_mask(tile, window, stride, query.dtype, query.device)
     key, value = key.flatten(0, 2), value.flatten(0, 2)
-    gathered_key, gathered_value = key.index_select(0, index), value.index_select(0, index)
-
-    # Queries past the edge are zeros; they attend to something and are dropped at the end.
-    padded = F.pad(query, (0, 0, 0, tiles_x * tile - w, 0, tiles_y * tile - h))
+    if h % tile or w % tile:  # queries past the edge are zeros; they attend to something and are dropped at the end
+        query = F.pad(query, (0, 0, 0, tiles_x * tile - w, 0, tiles_y * tile - h))
     query_BtLC = (
-        padded.reshape(batch, tiles_y, tile, tiles_x, tile, channels)
+        query.reshape(batch, tiles_y, tile, tiles_x, tile, channels)
         .transpose(2, 3)
         .reshape(batch * tiles_y * tiles_x, tile * tile, channels)
     )
-    key_BtSC = gathered_key.reshape(batch * tiles_y * tiles_x, -1, channels)
-    value_BtSC = gathered_value.reshape(batch * tiles_y * tiles_x, -1, channels)
-    with _gathering_again([(gathered_key, key), (gathered_value, value)], index):
-        out_BtNLd = F.scaled_dot_product_attention(
-            _heads(query_BtLC, heads),
-            _heads(key_BtSC, heads),
-            _heads(value_BtSC, heads),
-            attn_mask=_tile_mask(tile, window, stride, query.dtype, query.device),
-        )
-    out = out_BtNLd.transpose(1, 2).reshape(batch, tiles_y, tiles_x, tile, tile, channels).transpose(2, 3)
+    tiles = len(query_BtLC) if _by_image() else _tiles_at_once(query, tile, window=window, stride=stride)
+    parts = zip(query_BtLC.split(tiles), index.split(tiles * mask_LS.shape[1]), strict=True)
+    out_BtLC = _joined([_attend(part, key, value, pixels, mask_LS, heads=heads) for part, pixels in parts])
+    out = out_BtLC.reshape(batch, tiles_y, tiles_x, tile, tile, channels).transpose(2, 3)
     return out.reshape(batch, tiles_y * tile, tiles_x * tile, channels)[:, :h, :w]
+
+
+def _attend(query_tLC: Tensor, key: Tensor, value: Tensor, pixels: Tensor, mask_LS: Tensor, *, heads: int) -> Tensor:
+    """(t, L, C): gather the keys and values of some tiles, and attend to them.
+
+    Args:
+        key, value: (B H W, C), of which `pixels` (t S,) says which to take.
+    """
+    gathered = [x.index_select(0, pixels) for x in (key, value)]
+    key_tSC, value_tSC = (x.reshape(len(query_tLC), -1, x.shape[-1]) for x in gathered)
+    with _gathering_again(list(zip(gathered, (key, value), strict=True)), pixels):
+        out_tNLd = F.scaled_dot_product_attention(
+            _heads(query_tLC, heads), _heads(key_tSC, heads), _heads(value_tSC, heads), attn_mask=mask_LS
+        )
+    return out_tNLd.transpose(1, 2).flatten(2)
 
 
 def _gathering_again(pairs: list[tuple[Tensor, Tensor]], index: Tensor) -> AbstractContextManager[Any]:
@@ -200,6 +218,14 @@ def _heads(x: Tensor, heads: int) -> Tensor:
 def _reflect(coordinate: Tensor, size: int) -> Tensor:
     """Fold coordinates in [-(size - 1), 2 (size - 1)] back into the map, the edge pixel not repeated."""
     return (size - 1) - ((size - 1) - coordinate.abs()).abs()
+
+
+@_constant
+def _coordinates(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(H, W, 2): the x and y of every pixel, from -1 to 1."""
+    x = torch.linspace(-1, 1, width, dtype=dtype, device=device)
+    y = torch.linspace(-1, 1, height, dtype=dtype, device=device)
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
 @_constant
