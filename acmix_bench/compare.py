@@ -37,6 +37,14 @@ TOUCHES = {
     "kernel_size": ("convolution",),
     "implementation": (),
 }
+# The operations that compute and that an axis may bring or take away. Other axes may change any: they move what the
+# tile rule and the folding rule choose.
+USES = {
+    "mix": {"add", "addcmul", "mul", "rsub"},
+    "shift": {"add", "convolution", "mul", "matrix product"},
+    "kernel": set(),
+    "init": set(),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +165,9 @@ def _refuted(row: Row, first: Row, ours: Mapping[str, Any], theirs: Mapping[str,
     changed = [name for name in {**mine, **other} if mine.get(name) != other.get(name)]
     allowed = [word for factor in factors for word in TOUCHES[factor]]
     strange = [name for name in changed if not any(word in name for word in allowed)]
+    if all(factor in USES for factor in factors):
+        used = set(ours["operations"]) ^ set(theirs["operations"])
+        strange += sorted(used.difference(*(USES[factor] for factor in factors)))
     if strange:
         return f"{', '.join(strange)} changed, which {' and '.join(factors) or 'nothing'} does not explain"
     return None

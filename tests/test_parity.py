@@ -12,7 +12,7 @@ from test_ablate import answer
 from test_launch import QUICK, cell_of
 
 from acmix_bench import ablate, spec
-from acmix_bench.compare import PARITY
+from acmix_bench.compare import PARITY, USES
 from acmix_bench.launch import Outcome
 from acmix_bench.meters import parity
 from acmix_bench.meters.subject import Subject
@@ -46,6 +46,17 @@ def test_what_is_another_function_claims_nothing(variant: str) -> None:
     values = measured(variant)
     assert "difference" not in values
     assert values["operations"]
+
+
+@pytest.mark.parametrize(("backbone", "size"), [("nano", 16), ("operator-16", 24), ("swin-t", 112), ("pvt-t", 64)])
+def test_an_axis_changes_the_operations_that_it_may(backbone: str, size: int) -> None:
+    def changed(variant: str) -> set[str]:
+        return parent ^ set(measured(variant, backbone, size)["operations"])
+
+    parent = set(measured("acmix", backbone, size)["operations"])
+    for variant in ("mix=alpha", "mix=fixed", "shift=tensor", "kernel=fixed", "init=random"):
+        assert changed(variant) <= USES[variant.split("=")[0]]
+    assert "addcmul" in changed("paths=conv")
 
 
 def test_a_changed_sign_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,5 +114,7 @@ def test_a_row_that_changes_more_than_its_name_says_is_withheld(tmp_path: Path) 
     lines = {line.row.label: line for line in done.comparison.lines}
     assert lines["mix=fixed"].inference is None
     assert "qkv changed, which mix does not explain" in lines["mix=fixed"].problems[0]
+    done = finished(tmp_path / "more", mix_fixed={"operations": ["addcmul", "gelu"]})
+    assert "gelu changed, which mix does not explain" in done.comparison.lines[-1].problems[0]
     allowed = finished(tmp_path / "other", mix_fixed={"shapes": {"qkv": [3], "mix.alpha": []}})
     assert all(line.inference for line in allowed.comparison.lines)

@@ -180,3 +180,10 @@ def _name(func: Any) -> str:
 def _multiplies_elements(args: Any, out: Tensor) -> bool:
     """Whether two tensors are multiplied, and not one scaled by a number."""
     return isinstance(args[1], Tensor) and args[1].numel() > 1 and args[0].numel() > 1 and out.numel() > 1
+
+
+def arithmetic(ledger: Ledger) -> set[str]:
+    """The operations that compute: no moves and no views, and one name for all ways to write a matrix product."""
+    products = {name for name, macs in COUNTED.items() if macs in (_product, _biased_product)}
+    named = {"matrix product" if name in products else name for name in ledger.counted}
+    return named.union(ledger.formula, ledger.unknown, FREE.intersection(ledger.zero))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from acmix_bench.meters.ledger import Bookkeeper
+from acmix_bench.meters.ledger import Bookkeeper, arithmetic
 from acmix_bench.meters.subject import Subject
 from acmix_bench.spec import Variant
 
@@ -17,16 +17,17 @@ def measure(subject: Subject) -> dict[str, Any]:
     """Build the variant in float64 and compare it with the one that it claims to equal.
 
     Returns:
-        Names and shapes of the parameters, names of the operations, and where there is a claim the largest difference
-        of outputs and of input gradients, relative to the largest of them.
+        Names and shapes of the parameters, names of the operations that compute, and where there is a claim the largest
+        difference of outputs and of input gradients, relative to the largest of them.
     """
     exact = replace(subject, protocol={**subject.protocol, "dtype": "float64", "device": "cpu"})
     model, image = exact.build().eval(), exact.images(1)
     values: dict[str, Any] = {"shapes": {name: list(p.shape) for name, p in model.named_parameters()}}
-    with torch.no_grad(), Bookkeeper() as keeper:
-        model(image)
-    books = keeper.ledger
-    values["operations"] = sorted({*books.counted, *books.formula, *books.zero, *books.unknown})
+    with torch.no_grad():
+        model(image)  # what is remembered by size is made now, and counts as no one's operation
+        with Bookkeeper() as keeper:
+            model(image)
+    values["operations"] = sorted(arithmetic(keeper.ledger))
     twin = same_function(subject.variant)
     if twin is not None:
         values |= {"claims": twin.label(subject.variant), "difference": _difference(exact, twin, model, image)}
