@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from acmix_bench import backbones, launch, spec
 from acmix_bench.errors import UserError
@@ -30,6 +31,16 @@ def cell_of(variant: str, meter: str, backbone: str = "nano", size: int = 16, pr
 def measure(cell: Cell, timeout: float) -> launch.Outcome:
     (outcome,) = launch.measure([cell], timeout)
     return outcome
+
+
+def threads_in_use(threads: int) -> int:
+    launch._pin(threads)
+    return torch.get_num_threads()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_torch_is_held_to_its_threads(threads: int) -> None:
+    assert launch._call(threads_in_use, threads, 60) == ("ok", threads)
 
 
 @pytest.mark.parametrize("meter", sorted(set(METERS) - {"accuracy"}))
