@@ -93,8 +93,11 @@ def train_here(cell: Cell, report: Callable[[int, float, float], None]) -> Outco
 
 
 def _measure(cells: Sequence[Cell], *, turns: Turns | None) -> list[Outcome]:
+    import torch._inductor.config
+
     from acmix_bench.meters.subject import Subject
 
+    torch._inductor.config.compile_threads = 1  # its pool of workers would outlive this process
     meter, pinned = METERS[cells[0].meter], {}
     if "threads" in cells[0].protocol:
         pinned = _pin(cells[0].protocol["threads"])
@@ -127,9 +130,7 @@ def _pin(threads: int) -> dict[str, Any]:
     machine that is up to half of a step's time, and it depends on what was freed before. Here it keeps them.
     """
     import torch
-    import torch._inductor.config
 
-    torch._inductor.config.compile_threads = 1  # a pool of workers would outlive this process
     _use_threads(threads)
     cores = sorted(os.sched_getaffinity(0))[:threads]
     os.sched_setaffinity(0, cores)
@@ -183,6 +184,7 @@ def _call(function: Callable[[Any], Any], argument: Any, timeout: float) -> tupl
         if not receiver.poll(timeout):
             return "timeout", f"no answer within {timeout:g} seconds"
         answer: tuple[str, Any] = receiver.recv()
+        process.join(5)  # so that it gives back what it holds of the system
         return answer
     except EOFError:
         process.join()
