@@ -82,7 +82,7 @@ def _experiment(folder: Path, again: int, meter: str) -> str:
     variant, experiment = folder / f"variant{again}.yaml", folder / f"detection{again}.yaml"
     variant.write_text(yaml.safe_dump(words | {"options": {"again": again}}))
     told = dict.fromkeys(("question", "source", "command", "time", "expected"), "detection")
-    protocol = {"batch": BATCH, "seconds": 0.8, "processes": 3000}
+    protocol = {"batch": BATCH, "seconds": 0.5, "processes": 3000}
     told |= {"baseline": str(variant), "backbone": "operator-32", "image_size": 8, "meters": [meter]}
     experiment.write_text(yaml.safe_dump(told | {"protocol": protocol}))
     return str(experiment)
