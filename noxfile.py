@@ -58,11 +58,14 @@ def regress(session: nox.Session) -> None:
     at = arguments.index("--base")
     reference = arguments[at + 1]
     del arguments[at : at + 2]
+    commit = _commit(reference)
+    if not commit:
+        session.error(f"'{reference}' is no commit of this repository")
     tree, environment = Path(".nox/base/tree"), Path(".nox/base/venv")
     if not tree.exists():
         session.run("git", "worktree", "prune", external=True)
-        session.run("git", "worktree", "add", "--detach", str(tree), reference, external=True)
-    session.run("git", "-C", str(tree), "checkout", "--quiet", "--detach", _commit(reference), external=True)
+        session.run("git", "worktree", "add", "--detach", str(tree), commit, external=True)
+    session.run("git", "-C", str(tree), "checkout", "--quiet", "--detach", commit, external=True)
     python, needs = environment / "bin" / "python", (tree / "pyproject.toml").read_text()
     installed = environment / "pyproject.toml"
     if not installed.exists() or installed.read_text() != needs:
@@ -78,10 +81,9 @@ def regress(session: nox.Session) -> None:
 
 
 def _commit(reference: str) -> str:
-    """The commit that a reference of this repository stands for."""
-    return subprocess.run(
-        ["git", "rev-parse", "--verify", f"{reference}^{{commit}}"], check=True, capture_output=True, text=True
-    ).stdout.strip()
+    """The commit that a reference of this repository stands for, or nothing."""
+    command = ["git", "rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}"]
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
 
 
 @nox.session

@@ -326,12 +326,14 @@ def regress(
 
     Example: acmix-bench regress --base .nox/base/venv/bin/python
     """
+    from acmix_bench import gate
     from acmix_bench import regress as sides
 
+    chosen = spec.with_settings(spec.load_experiment(experiment), settings or [])
+    gate.load_thresholds(thresholds)  # a mistake in them is told before anything is measured
     folder = results / "regress"
     for name in ("base", "head"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    chosen = spec.with_settings(spec.load_experiment(experiment), settings or [])
     arguments = (experiment, settings or [])
     with (
         sides.served("base", base, *arguments, folder / "base") as old,

@@ -131,6 +131,8 @@ def compare(run: Run) -> Comparison:
         against = by_label[first.label] if first != row else None
         parity = _parity(records)
         withheld = _refuted(row, first, parity, _parity(by_label[first.label]))
+        if any(record.cell.meter == "parity" and record.status != "ok" for record in records):
+            withheld = "it could not be checked before timing"
         numbers = _accuracy(records, against, confidence)
         if not withheld:
             numbers |= _speed(records, against, confidence)
@@ -207,7 +209,7 @@ def _speed(records: list[Record], baseline: list[Record] | None, confidence: flo
             floor=stats.floor(twins) if twins else None,
             share=median(shares) if shares else None,
             peak_bytes=None if None in peaks else max(peaks),
-            first_seconds=median(record.values["first_seconds"] for record in ours.values()),
+            first_seconds=max(record.values["first_seconds"] for record in ours.values()),
             batch=min(record.values["batch"] for record in ours.values()),
             stopped=Counter(record.values["stopped"] for record in ours.values()),
         )

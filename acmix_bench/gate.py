@@ -160,6 +160,11 @@ def _by_row(run: Run) -> dict[str, list[Record]]:
 def _exact(label: str, base: list[Record], head: list[Record]) -> list[Finding]:
     theirs, ours = _exact_values(base), _exact_values(head)
     found = []
+    for record in head:
+        if record.cell.meter in ("params", "macs") and record.status != "ok" and theirs:
+            note = f"{record.status}: {record.reason}"
+            finding = Finding(label=label, metric=record.cell.meter, base=0, head=None, verdict="regression", note=note)
+            found.append(finding)
     for metric, value in theirs.items():
         if metric in ours:
             change = ours[metric] - value
@@ -189,10 +194,15 @@ def _timing(
     label: str, meter: str, base: list[Record], head: list[Record], threshold: float, confidence: float
 ) -> list[Finding]:
     theirs, ours = _seconds(base, meter), _seconds(head, meter)
-    failed = [record for record in head if record.cell.meter == meter and record.status != "ok"]
-    if theirs and failed and not ours:
+    failed, refused = (
+        [record for record in records if record.cell.meter == meter and record.status != "ok"]
+        for records in (head, base)
+    )
+    # A base that waited in vain for its turn has no samples either, but another reason.
+    new = failed and (theirs or (refused and refused[0].reason != failed[0].reason))
+    if new and len(failed) > len(ours):
         reason = f"{failed[0].status}: {failed[0].reason}"
-        before = median(median(samples) for samples in theirs.values())
+        before = median(median(samples) for samples in theirs.values()) if theirs else 0.0
         return [Finding(label=label, metric=meter, base=before, head=None, verdict="regression", note=reason)]
     pairs = [(theirs[repeat], ours[repeat]) for repeat in sorted(set(theirs) & set(ours))]
     if not pairs:
@@ -217,5 +227,5 @@ def _seconds(records: list[Record], meter: str) -> dict[int, list[float]]:
     return {
         record.cell.repeat: [seconds / record.values["batch"] for seconds in record.values["seconds"]]
         for record in records
-        if record.cell.meter == meter and record.status == "ok"
+        if record.cell.meter == meter and record.status == "ok" and record.values["seconds"]
     }

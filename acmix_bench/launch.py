@@ -31,7 +31,7 @@ from acmix_bench.spec import Cell
 # torch imports its compiler on first use of the meta device and of some counters: a second a process, if not here.
 _PRELOAD = [f"acmix_bench.{name}" for name in ("cli", "meters.accuracy", "meters.latency", "meters.macs")]
 _PRELOAD.append("torch._dynamo")
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,7 @@ def _pin(threads: int) -> dict[str, Any]:
     keeps_memory = False
     with suppress(AttributeError, OSError):  # not glibc
         libc = ctypes.CDLL(None)
-        keeps_memory = bool(libc.mallopt(M_MMAP_THRESHOLD, 32 << 20) and libc.mallopt(M_TRIM_THRESHOLD, -1))
+        keeps_memory = bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, -1))
     build = torch.__config__.show().splitlines()
     libraries = [
         line.strip(" -") for line in build if any(word in line for word in ("Math Kernel", "MKL-DNN", "CPU cap"))

@@ -115,4 +115,4 @@ def measure(base: Side, head: Side, budget: float, precision: float, say: Callab
 def _is_narrow(base: Run, head: Run, precision: float) -> bool:
     found = gate.findings(base, head, gate.load_thresholds())
     ratios = [finding.ratio for finding in found if finding.metric in PASSES]
-    return all(ratio and ratio.margin is not None and ratio.margin <= precision for ratio in ratios)
+    return bool(ratios) and all(ratio and ratio.margin is not None and ratio.margin <= precision for ratio in ratios)

@@ -142,7 +142,7 @@ def speed_table(comparison: Comparison) -> Table:
             "times as many), in the faster of torch's two ways to it: the limit on this machine."
         )
     if any(compiled):
-        notes.append("Compile: the first step, in a process that may find the compiled code of an earlier one on disk.")
+        notes.append("Compile: the longest first step of a process; the next processes find the compiled code on disk.")
     return Table(title="Speed and memory", header=["variant", *(title for title, _ in columns)], rows=rows, notes=notes)
 
 
@@ -404,8 +404,9 @@ def _reading(comparison: Comparison) -> list[str]:
 def _why_it_stopped(comparison: Comparison) -> str:
     """How many processes ended because the intervals were narrow, and how many because the time was up."""
     ends: Counter[str] = Counter()
+    firsts = {line.row.case: line for line in reversed(comparison.lines)}.values()
     for meter in PASSES:
-        for line in comparison.lines[:1]:
+        for line in firsts:
             ends.update(timing.stopped if (timing := getattr(line, meter)) else {})
     protocol = comparison.run.plan.experiment.protocol
     return (

@@ -73,6 +73,18 @@ def test_a_fused_operator_is_exact(axes: dict[str, object]) -> None:
         torch.testing.assert_close(local(x.permute(0, 3, 1, 2)), expected, rtol=0, atol=1e-10)
 
 
+def test_what_may_do_more_than_its_parent_is_left_alone() -> None:
+    class Activated(nn.BatchNorm2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).relu()
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), Activated(4)).eval()
+    x = torch.randn(2, 3, 5, 5)
+    expected = model(x)
+    fuse(model)
+    assert torch.equal(model(x), expected)
+
+
 def test_fusing_is_for_inference() -> None:
     model = ACmix(4, 8)
     with pytest.raises(RuntimeError, match=r"call model\.eval\(\) first"):

@@ -28,7 +28,14 @@ def plan() -> Plan:
 
 
 def run(
-    plan: Plan, folder: Path, slower: float = 1.0, parameters: int = 0, noise: float = 0.001, crash: str = ""
+    plan: Plan,
+    folder: Path,
+    slower: float = 1.0,
+    parameters: int = 0,
+    noise: float = 0.001,
+    crash: str = "",
+    reason: str = "boom",
+    meters: str = "inference",
 ) -> Path:
     """A run whose timings are `slower` times those of the fake meter, with some noise, for every row."""
     draw = random.Random(str(folder))
@@ -43,8 +50,8 @@ def run(
                 ]
             if "parameters" in values and cell.meter == "params":
                 values["parameters"] += parameters
-            failed = crash == cell.row.label and "seconds" in values
-            outcomes.append(Outcome(status="crashed", reason="boom") if failed else Outcome(status="ok", values=values))
+            failed = crash == cell.row.label and cell.meter in meters
+            outcomes.append(Outcome(status="crashed", reason=reason) if failed else Outcome(status="ok", values=values))
         return outcomes
 
     ablate.ablate(plan, Store(folder), measure=measure, check=lambda cells, timeout: None)
@@ -126,6 +133,24 @@ def test_a_row_that_crashes_in_head_is_a_regression(plan: Plan, tmp_path: Path) 
     code, _, errors = call(run(plan, tmp_path / "base"), run(plan, tmp_path / "head", crash="shift=tensor"))
     assert code == 3
     assert "regression: shift=tensor: inference crashed: boom" in errors
+
+
+def test_a_head_that_leaves_base_waiting_is_a_regression(plan: Plan, tmp_path: Path) -> None:
+    """Base has no samples then either, but for another reason. Where both fail alike, nothing has changed."""
+    base = run(plan, tmp_path / "base", crash="shift=tensor", reason="no turn")
+    code, _, errors = call(base, run(plan, tmp_path / "head", crash="shift=tensor"))
+    assert code == 3
+    assert "regression: shift=tensor: inference crashed: boom" in errors
+    code, _, _ = call(base, run(plan, tmp_path / "alike", crash="shift=tensor", reason="no turn"))
+    assert code == 0
+
+
+def test_an_exact_metric_that_crashes_in_head_is_a_regression(plan: Plan, tmp_path: Path) -> None:
+    code, _, errors = call(
+        run(plan, tmp_path / "base"), run(plan, tmp_path / "head", crash="baseline", meters="params")
+    )
+    assert code == 3
+    assert "regression: baseline: params crashed: boom" in errors
 
 
 def test_a_row_may_have_a_threshold_of_its_own(plan: Plan, tmp_path: Path) -> None:

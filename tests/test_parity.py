@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,12 @@ def test_a_changed_sign_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = convolution.shift_and_sum
     monkeypatch.setattr(convolution, "shift_and_sum", lambda maps, **sizes: honest(maps.flip(-1), **sizes))
     assert measured("shift=tensor")["difference"] > 1e-3
+
+
+def test_nan_agrees_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = convolution.shift_and_sum
+    monkeypatch.setattr(convolution, "shift_and_sum", lambda maps, **sizes: honest(maps, **sizes) * math.nan)
+    assert measured("shift=tensor")["difference"] == 1
 
 
 def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from acmix_bench.ops.convolution import (
     shift_kernel,
 )
 from acmix_bench.ops.mix import Mix
+from acmix_bench.ops.plain import Convolution
 
 # Where a block keeps its operators and convolutions, and the BatchNorm that follows each.
 FOLLOWED = {
@@ -112,7 +113,7 @@ def fuse(model: nn.Module) -> None:
     """Fold alpha, beta and the BatchNorm after each operator and convolution into weights, in place.
 
     Outputs stay equal to 1e-5 relative. Operators written as the reference, and those without a convolution path, stay
-    as they are.
+    as they are, and so does a norm that trains or keeps no statistics.
 
     Raises:
         RuntimeError: for a model in training mode.
@@ -143,9 +144,10 @@ def _is_fusible(operator: nn.Module) -> bool:
 
 def _fuse_norm(block: nn.Module, layer_name: str, norm_name: str) -> None:
     layer, norm = getattr(block, layer_name, None), getattr(block, norm_name, None)
-    if not isinstance(norm, nn.BatchNorm2d):
+    # A subclass may do more than its parent, such as an activation.
+    if type(norm) is not nn.BatchNorm2d or norm.training or norm.running_mean is None or norm.weight is None:
         return
-    if isinstance(layer, nn.Conv2d):
+    if isinstance(layer, nn.Conv2d) and type(layer) in (nn.Conv2d, Convolution):
         setattr(block, layer_name, FusedConvolution(layer, norm))
     elif layer is not None and _is_fusible(layer):
         _fuse_operator(layer, norm)

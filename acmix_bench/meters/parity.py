@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -55,7 +56,8 @@ def _difference(subject: Subject, variant: Variant, model: nn.Module, image: Ten
     (ours, our_gradient), (theirs, their_gradient) = _run(model, image), _run(twin, image)
     differences = [(ours - theirs).abs().max() / theirs.abs().max()]
     differences.append((our_gradient - their_gradient).abs().max() / their_gradient.abs().max())
-    return max(difference.item() for difference in differences)
+    largest = torch.stack(differences).max().item()
+    return largest if math.isfinite(largest) else 1.0  # NaN agrees with nothing
 
 
 def _run(model: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
