@@ -28,7 +28,8 @@ from acmix_bench.stats import Estimate
 
 Meter = Literal["inference", "training"]
 Verdict = Literal["regression", "improvement", "same", "can't tell"]
-EXACT = ("parameters", "macs", "macs_executed", "activations", "peak_bytes", "no_formula")
+EXACT = ("parameters", "parameter_bytes", "macs", "ledger", "macs_executed", "macs_backward")
+EXACT += ("activations", "activation_bytes", "peak_bytes", "unknown", "no_formula")
 # What of the protocol a timing depends on, beside the environment.
 PROTOCOL = ("device", "dtype", "threads", "layout", "batch")
 
