@@ -34,14 +34,14 @@ def rows_of(experiment: Experiment, extra: Sequence[str] = ()) -> list[Row]:
     """An experiment's rows: its models by name, or its variants and the `extra` ones on its backbone.
 
     Raises:
-        UserError: for an unknown name.
+        UserError: for an unknown name, or one that is there twice.
     """
     if not experiment.models:
         case = backbones.case_of(experiment.backbone, image_size=experiment.image_size, data=experiment.data)
         return [_implemented(row, experiment) for row in spec.rows_of(experiment, case, extra)]
     if extra:
         raise UserError(f"experiment {experiment.name} compares models; --variant has no baseline to change there")
-    return [_implemented(backbones.find_model(name), experiment) for name in experiment.models]
+    return [_implemented(row, experiment) for row in backbones.find_models(experiment.models)]
 
 
 def _implemented(row: Row, experiment: Experiment) -> Row:
@@ -76,7 +76,7 @@ def ablate(plan: Plan, store: Store, *, measure: Measure = launch.measure, check
     Ctrl-C ends the run, not the records: the tables then show what there is, and the same command goes on.
     """
     timeout = plan.experiment.protocol.timeout
-    done = {key for key, record in store.finished(plan).items() if record.is_result}
+    done = finished(plan, store)
     if any(cell.key not in done for cell in plan.cells):
         check(one_cell_a_row(plan), timeout)
     measured, interrupted = 0, False
@@ -90,6 +90,12 @@ def ablate(plan: Plan, store: Store, *, measure: Measure = launch.measure, check
         comparison = compare(store.load())
         write_tables(store, comparison)
     return Finished(comparison=comparison, measured=measured, interrupted=interrupted)
+
+
+def finished(plan: Plan, store: Store) -> set[str]:
+    """Keys of the plan's cells that need no measuring."""
+    records = store.finished([cell.key for cell in plan.cells], plan.environment)
+    return {key for key, record in records.items() if record.is_result}
 
 
 def measure_now(plan: Plan, *, measure: Measure = launch.measure, check: Check = launch.check) -> Comparison:

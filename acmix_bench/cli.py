@@ -132,7 +132,7 @@ def ablate(
     plan = flow.plan_of(chosen, flow.rows_of(chosen, variant or []))
     store = Store(results / chosen.name)
     if dry_run:
-        finished = [key for key, record in store.finished(plan).items() if record.is_result]
+        finished = flow.finished(plan, store)
         for cell in plan.cells:
             print(f"{cell.key}  {cell.meter:<9} {cell.repeat}  {cell.row.label}{'  (done)' * (cell.key in finished)}")
         print(f"{len(plan.cells)} cells, {len(finished)} done, in {store.folder}")
@@ -449,7 +449,7 @@ def _rows(models: list[str] | None, variants: list[str] | None) -> list[Row]:
     if models and variants:
         raise UserError("give models or --variant, not both: a model names its variant, as in nano-acmix")
     if models:
-        return [backbones.find_model(name) for name in models]
+        return backbones.find_models(models)
     from acmix_bench.ablate import rows_of
 
     return rows_of(_ad_hoc("variants: side by side", ("params",)), variants or spec.known("variant"))

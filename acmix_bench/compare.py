@@ -53,7 +53,7 @@ class Timing:
 
     `rate` is in images a second, `ratio` the throughput over the baseline's. `floor` is the smallest difference from 1
     that can be told, from two copies of the baseline. `share` is the throughput over that of a dense matrix product
-    with as many multiply-adds.
+    with as many multiply-adds. `not_warm` counts the processes whose warm-up ended with its time, not with equal steps.
     """
 
     rate: Estimate
@@ -64,6 +64,7 @@ class Timing:
     first_seconds: float
     batch: int
     stopped: Mapping[str, int]
+    not_warm: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +124,11 @@ def compare(run: Run) -> Comparison:
     rows = run.plan.rows
     by_label = {row.label: [record for record in run.records if record.cell.row.label == row.label] for row in rows}
     planned = Counter(cell.row.label for cell in run.plan.cells)
-    confidence = stats.simultaneous(len(rows) - 1)
+    confidence = _confidence(rows)
     lines = []
     for row in rows:
         records = by_label[row.label]
-        first = next(other for other in rows if other.case == row.case)
+        first = baseline_of(row, rows)
         against = by_label[first.label] if first != row else None
         parity = _parity(records)
         withheld = _refuted(row, first, parity, _parity(by_label[first.label]))
@@ -149,6 +150,16 @@ def compare(run: Run) -> Comparison:
             )
         )
     return Comparison(run=run, lines=tuple(lines))
+
+
+def baseline_of(row: Row, rows: Sequence[Row]) -> Row:
+    """The first row of the same case, which may be the row itself."""
+    return next(other for other in rows if other.case == row.case)
+
+
+def _confidence(rows: Sequence[Row]) -> float:
+    """Of each comparison of a row with its baseline, for all of them to hold together."""
+    return stats.simultaneous(sum(row != baseline_of(row, rows) for row in rows))
 
 
 def _parity(records: list[Record]) -> dict[str, Any]:
@@ -212,6 +223,7 @@ def _speed(records: list[Record], baseline: list[Record] | None, confidence: flo
             first_seconds=max(record.values["first_seconds"] for record in ours.values()),
             batch=min(record.values["batch"] for record in ours.values()),
             stopped=Counter(record.values["stopped"] for record in ours.values()),
+            not_warm=sum(not record.values["warmed_up"] for record in ours.values()),
         )
     return numbers
 
@@ -262,10 +274,11 @@ def seed_plan(run: Run, difference: float) -> list[SeedPlan]:
         )
         for row in rows
     }
-    confidence, plans = stats.simultaneous(len(rows) - 1), []
-    for row in rows[1:]:
-        differences = [ours - theirs for ours, theirs in _paired(top1[row.label], top1[rows[0].label])]
-        if len(differences) > 1:
+    confidence, plans = _confidence(rows), []
+    for row in rows:
+        first = baseline_of(row, rows)
+        differences = [ours - theirs for ours, theirs in _paired(top1[row.label], top1[first.label])]
+        if row != first and len(differences) > 1:
             spread = stdev(differences)
             needed = stats.samples_to_detect(spread, difference, confidence=confidence)
             plans.append(SeedPlan(label=row.label, seeds=len(differences), spread=spread, needed=needed))

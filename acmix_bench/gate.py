@@ -28,10 +28,12 @@ from acmix_bench.stats import Estimate
 
 Meter = Literal["inference", "training"]
 Verdict = Literal["regression", "improvement", "same", "can't tell"]
-EXACT = ("parameters", "parameter_bytes", "macs", "ledger", "macs_executed", "macs_backward")
-EXACT += ("activations", "activation_bytes", "peak_bytes", "unknown", "no_formula")
+EXACT = (
+    *("parameters", "parameter_bytes", "macs", "ledger", "macs_executed", "macs_backward"),
+    *("activations", "activation_bytes", "peak_bytes", "unknown", "no_formula"),
+)
 # What of the protocol a timing depends on, beside the environment.
-PROTOCOL = ("device", "dtype", "threads", "layout", "batch")
+PROTOCOL = ("device", "dtype", "threads", "allocator", "layout", "batch")
 
 
 class Thresholds(Value):
@@ -80,7 +82,9 @@ def load_thresholds(path: Path | None = None) -> Thresholds:
 
 
 def unlike(base: Run, head: Run) -> list[str]:
-    """What differs between the two environments and protocols, each with both values."""
+    """What differs between the two environments and protocols, each with both values; nothing where none was timed."""
+    if not all(any(record.cell.meter in PASSES for record in run.records) for run in (base, head)):
+        return []
     sides = [_conditions(run) for run in (base, head)]
     return [f"{key} ({sides[0][key]} and {sides[1][key]})" for key in sides[0] if sides[0][key] != sides[1][key]]
 

@@ -100,7 +100,7 @@ def _measure(cells: Sequence[Cell], *, turns: Turns | None) -> list[Outcome]:
     torch._inductor.config.compile_threads = 1  # its pool of workers would outlive this process
     meter, pinned = METERS[cells[0].meter], {}
     if "threads" in cells[0].protocol:
-        pinned = _pin(cells[0].protocol["threads"])
+        pinned = _pin(cells[0].protocol["threads"], cells[0].protocol.get("allocator"))
     run = resolve_name(meter.function)
     subjects = [Subject.of(cell) for cell in cells]
     try:
@@ -123,11 +123,11 @@ def _outcome(result: dict[str, Any] | Exception, more: dict[str, Any] | None = N
     return Outcome(status="ok", values=result | (more or {}))
 
 
-def _pin(threads: int) -> dict[str, Any]:
-    """Hold what moves a timing: the threads, the cores that they run on, and the memory allocator.
+def _pin(threads: int, allocator: str | None) -> dict[str, Any]:
+    """Hold what moves a timing: the threads, the cores that they run on, and where asked the memory allocator.
 
     glibc gives large blocks back to the system at once, and every page of the next one is a fault again: on a virtual
-    machine that is up to half of a step's time, and it depends on what was freed before. Here it keeps them.
+    machine that is up to half of a step's time, and it depends on what was freed before. With `keep` it keeps them.
     """
     import torch
 
@@ -135,9 +135,10 @@ def _pin(threads: int) -> dict[str, Any]:
     cores = sorted(os.sched_getaffinity(0))[:threads]
     os.sched_setaffinity(0, cores)
     keeps_memory = False
-    with suppress(AttributeError, OSError):  # not glibc
-        libc = ctypes.CDLL(None)
-        keeps_memory = bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, -1))
+    if allocator == "keep":
+        with suppress(AttributeError, OSError):  # not glibc
+            libc = ctypes.CDLL(None)
+            keeps_memory = bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, -1))
     build = torch.__config__.show().splitlines()
     libraries = [
         line.strip(" -") for line in build if any(word in line for word in ("Math Kernel", "MKL-DNN", "CPU cap"))

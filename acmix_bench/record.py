@@ -10,7 +10,7 @@ import fcntl
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
 from importlib.metadata import version
@@ -107,6 +107,15 @@ class Plan(Value):
         return cells_of(self.rows, self.experiment.meters, self.experiment.protocol, self.code)
 
 
+class KeptPlan(Plan):
+    """A plan as it stands in `run.json`, with the keys of its cells as the version gave them that measured them.
+
+    A version with another axis or meter would give others, and still can read what was measured.
+    """
+
+    keys: tuple[str, ...]
+
+
 class Run(Value):
     """A plan with the records that exist of it: what the views read."""
 
@@ -135,7 +144,8 @@ class Store:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise UserError(f"{self.folder}: another run is writing here; wait for it") from error
-            self.write("run.json", plan.model_dump_json(indent=1))
+            kept = KeptPlan(**plan.model_dump(), keys=tuple(cell.key for cell in plan.cells))
+            self.write("run.json", kept.model_dump_json(indent=1))
             yield
 
     def append(self, record: Record) -> None:
@@ -163,14 +173,14 @@ class Store:
             reason = f"cannot be written ({error.strerror}); choose another folder with --results"
             raise UserError(f"{self.folder}: {reason}") from error
 
-    def finished(self, plan: Plan) -> dict[str, Record]:
-        """The newest good record of each planned cell that was measured in the plan's environment."""
-        keys = {cell.key for cell in plan.cells}
-        records: dict[str, Record] = {}
-        for record in self._records():
-            if record.key in keys and record.environment == plan.environment:
-                records[record.key] = record
-        return records
+    def finished(self, keys: Collection[str], environment: Environment) -> dict[str, Record]:
+        """The newest record of each of these cells that was measured in this environment."""
+        wanted = set(keys)
+        return {
+            record.key: record
+            for record in self._records()
+            if record.key in wanted and record.environment == environment
+        }
 
     def load(self) -> Run:
         """The last run.
@@ -179,13 +189,13 @@ class Store:
             UserError: where there is none.
         """
         try:
-            plan = Plan.model_validate_json((self.folder / "run.json").read_text(encoding="utf-8"))
+            plan = KeptPlan.model_validate_json((self.folder / "run.json").read_text(encoding="utf-8"))
         except OSError as error:
             raise UserError(f"{self.folder}: no run here ({error.strerror}: run.json)") from error
         except ValidationError as error:
             raise UserError(f"{self.folder}/run.json: not a run of this version; measure again") from error
-        finished = self.finished(plan)
-        return Run(plan=plan, records=tuple(finished[cell.key] for cell in plan.cells if cell.key in finished))
+        finished = self.finished(plan.keys, plan.environment)
+        return Run(plan=plan, records=tuple(finished[key] for key in plan.keys if key in finished))
 
     def _records(self) -> Iterator[Record]:
         """Every whole line; one that a kill cut short, or that an older version wrote, is passed over."""

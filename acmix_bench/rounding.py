@@ -34,13 +34,18 @@ def percent(estimate: Estimate | None) -> str:
 
 
 def ratio(estimate: Estimate | None, floor: float = 0.0) -> str:
-    """A ratio with its interval, called noise where that holds 1 or comes closer to it than the noise floor."""
+    """A ratio with its interval, called noise where that holds 1 or comes closer to it than the noise floor.
+
+    An interval that reaches to a hundred times the ratio says nothing but how few samples there are.
+    """
     if estimate is None:
         return ""
     if estimate.low is None or estimate.high is None or estimate.margin is None:
         return f"{estimate.value:.2f} (no interval)"
     verdict = " noise" if estimate.low <= math.exp(floor) and estimate.high >= math.exp(-floor) else ""
     decimals = max(0, min(2, 1 - math.floor(math.log10(max(estimate.margin, 1e-9)))))
+    if estimate.high > 100 * estimate.value:
+        return f"{estimate.value:.2f} (too few samples)"
     return f"{estimate.value:.{decimals}f} [{estimate.low:.{decimals}f}, {estimate.high:.{decimals}f}]{verdict}"
 
 

@@ -73,13 +73,17 @@ class Variant(Value):
         """Whether torch.compile runs any of it."""
         return self.implementation in ("compiled", "fused-compiled")
 
+    @property
+    def is_fused(self) -> bool:
+        """Whether the network round it is fused for inference."""
+        return self.implementation in ("fused", "fused-compiled")
+
     def content(self) -> dict[str, Any]:
         """The axes that have an effect here: what the variant is, whatever it is called."""
         if self.operator == "conv":
             return {"operator": "conv", "kernel_size": self.kernel_size}
         if self.operator == "plain":
-            fused = self.implementation in ("fused", "fused-compiled")  # which change the network round an operator
-            return {"operator": "plain"} | ({"implementation": self.implementation} if fused else {})
+            return {"operator": "plain"} | ({"implementation": self.implementation} if self.is_fused else {})
         if self.operator != "acmix":
             return {"operator": self.operator, "options": self.options}
         inert: set[str] = {"options"}
@@ -136,6 +140,9 @@ class Protocol(Value):
         "float32", description="half types run under autocast"
     )
     threads: int | None = Field(None, ge=1, description="CPU threads; all cores where not set")
+    allocator: Literal["keep", "default"] = Field(
+        "keep", description="keep: the process keeps all freed memory; default: large blocks go back, and fault again"
+    )
     layout: Literal["contiguous", "channels-last"] = Field("contiguous", description="images and kernels in memory")
     batch: int = Field(32, ge=1, description="images a batch when throughput is timed; halved where memory runs out")
     processes: int = Field(10, ge=1, description="fresh processes in which all variants are timed alternately")

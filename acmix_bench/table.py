@@ -133,13 +133,12 @@ def speed_table(comparison: Comparison) -> Table:
     if agreed := [line.parity for line in comparison.lines if line.parity is not None and not line.withheld]:
         notes.append(
             f"Checked before timing: {len(agreed)} rows that are another way to compute the same function agree with "
-            f"it forward and backward in float64 (largest relative difference {max(agreed):.0e}), and no row has "
-            "parameters that its name does not explain."
+            f"it forward and backward in float64 (largest relative difference {max(agreed):.0e})."
         )
     if any("share" in title for title, _ in columns):
         notes.append(
             "Share: throughput over that of one dense matrix product with as many multiply-adds (training: three "
-            "times as many), in the faster of torch's two ways to it: the limit on this machine."
+            "times as many), in the faster of torch's two ways to it. A convolution may reach more."
         )
     if any(compiled):
         notes.append("Compile: the longest first step of a process; the next processes find the compiled code on disk.")
@@ -385,8 +384,8 @@ def _reading(comparison: Comparison) -> list[str]:
     if set(meters) & {"inference", "training"}:
         notes.append(
             f"img/s: {protocol.processes} processes, in each of which all rows are timed alternately in random order; "
-            f"batch {protocol.batch}, {protocol.layout}, {protocol.dtype}, {protocol.threads} threads; median "
-            f"[95 % interval].{_why_it_stopped(comparison)}"
+            f"batch {protocol.batch}, {protocol.layout}, {protocol.dtype}, {protocol.threads} threads, allocator "
+            f"{protocol.allocator}; median [95 % interval].{_why_it_stopped(comparison)}"
         )
     if "accuracy" in meters:
         notes.append(
@@ -409,10 +408,15 @@ def _why_it_stopped(comparison: Comparison) -> str:
         for line in firsts:
             ends.update(timing.stopped if (timing := getattr(line, meter)) else {})
     protocol = comparison.run.plan.experiment.protocol
-    return (
+    told = (
         f" {ends['narrow']} of {ends.total()} processes ended with every ratio within ±{100 * protocol.precision:g} %, "
         f"the others after {protocol.seconds:g} s a row."
     )
+    timings = [timing for line in comparison.lines for meter in PASSES if (timing := getattr(line, meter))]
+    cold = sum(timing.not_warm for timing in timings)
+    if not cold:
+        return told
+    return f"{told} {cold} of {sum(t.rate.samples for t in timings)} warm-ups ended before three steps took alike."
 
 
 def _problems(comparison: Comparison) -> list[str]:

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from acmix_bench import ablate, launch, spec
-from acmix_bench.compare import compare
+from acmix_bench import ablate, launch, spec, stats
+from acmix_bench.compare import compare, seed_plan
 from acmix_bench.errors import UserError
 from acmix_bench.launch import Outcome
 from acmix_bench.record import Plan, Store
-from acmix_bench.spec import Cell
+from acmix_bench.spec import Case, Cell
 from acmix_bench.table import main_table
 
+NANO_16 = Case(backbone="nano", image_size=16, data="digits")
 SPEED = {"baseline": 100.0, "operator=conv": 400.0, "shift=tensor": 50.0}
 
 
@@ -42,6 +43,7 @@ def answer_one(cell: Cell) -> Outcome:
         )
     seconds = (2 if repeat else 1) * 8 / SPEED[label]
     values = {"seconds": [seconds] * 3, "calls": 1, "batch": 8, "peak_bytes": 2**20, "first_seconds": seconds}
+    values["warmed_up"] = True
     values |= {"stopped": "budget"} | ({"again_seconds": [seconds] * 3} if label == "baseline" else {})
     return Outcome(status="ok", values=values)
 
@@ -226,3 +228,22 @@ def test_check_sees_one_cell_for_each_row(plan: Plan) -> None:
     assert [cell.row.label for cell in cells] == [row.label for row in plan.rows]
     assert {cell.meter for cell in cells} == {"accuracy"}
     launch.check(cells, 120)
+
+
+def test_seeds_are_planned_from_differences_to_the_baseline_of_the_same_case(plan: Plan, tmp_path: Path) -> None:
+    """The second case's rows share a large effect of the seed, which only their own baseline takes away."""
+    other = [row.model_copy(update={"label": f"{row.label}@16", "case": NANO_16}) for row in plan.rows[:2]]
+    experiment = spec.with_settings(plan.experiment, ["seeds=3", "meters=accuracy"])
+    two_cases = plan.model_copy(update={"rows": (*plan.rows, *other), "experiment": experiment})
+
+    def learn(cells: Sequence[Cell], timeout: float) -> list[Outcome]:
+        (cell,) = cells
+        shared = 0.1 * (cell.repeat == 1) * (cell.row.case == NANO_16)
+        own = 0.01 * cell.repeat * (cell.row.variant != plan.rows[0].variant)
+        return [Outcome(status="ok", values={"accuracy": 0.8 + shared + own, "test_images": 360})]
+
+    pilots = seed_plan(run(two_cases, tmp_path, learn).comparison.run, 0.005)
+    assert [pilot.label for pilot in pilots] == [plan.rows[1].label, plan.rows[2].label, other[1].label]
+    for pilot in pilots:
+        assert (pilot.seeds, pilot.spread) == (3, pytest.approx(0.01))
+        assert pilot.needed == stats.samples_to_detect(0.01, 0.005, confidence=stats.simultaneous(3))

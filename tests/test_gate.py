@@ -121,6 +121,29 @@ def test_unlike_environments_are_refused_by_name(plan: Plan, tmp_path: Path) -> 
     assert told["unlike"] == [f"cpu ({plan.environment.cpu} and another)"]
 
 
+def test_unlike_machines_that_timed_nothing_are_compared(plan: Plan, tmp_path: Path) -> None:
+    """What is exact is so on any machine."""
+    experiment = plan.experiment.model_copy(update={"meters": ("params", "macs")})
+    exact = plan.model_copy(update={"experiment": experiment})
+    elsewhere = exact.model_copy(update={"environment": plan.environment.model_copy(update={"cpu": "another"})})
+    base = run(exact, tmp_path / "base")
+    assert call(base, run(elsewhere, tmp_path / "head"))[0] == 0
+    assert call(base, run(elsewhere, tmp_path / "more", parameters=1))[0] == 3
+
+
+def test_a_version_that_names_its_cells_otherwise_can_be_compared(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does that has an axis more, or less."""
+    with monkeypatch.context() as other:
+        ours = spec.Cell.key.fget
+        other.setattr(spec.Cell, "key", property(lambda cell: f"other-{ours(cell)}"))
+        base = run(plan, tmp_path / "base")
+    code, told, _ = call(base, run(plan, tmp_path / "head"))
+    assert code == 0
+    assert len([finding for finding in told["findings"] if finding["metric"] == "inference"]) == len(plan.rows)
+
+
 def test_nothing_in_common_is_never_green(plan: Plan, tmp_path: Path) -> None:
     some, others = (plan.model_copy(update={"rows": rows}) for rows in (plan.rows[:1], plan.rows[1:]))
     code, told, errors = call(run(some, tmp_path / "base"), run(others, tmp_path / "head"))

@@ -65,6 +65,16 @@ def test_it_stops_when_the_ratio_is_known_or_the_time_is_up() -> None:
     assert 2 * 3 * len(wide["seconds"]) * 0.11 == pytest.approx(60, rel=0.2)
 
 
+def test_a_warm_up_that_never_settles_is_said() -> None:
+    time = Time()
+    (steady,) = _alternate(subjects("acmix", seconds=10.0), time.prepare(lambda _: 0.1), time)
+    assert steady["warmed_up"]
+    jumping = itertools.cycle([0.1, 0.2])
+    time = Time()
+    (restless,) = _alternate(subjects("acmix", seconds=10.0), time.prepare(lambda _: next(jumping)), time)
+    assert not restless["warmed_up"]
+
+
 def test_fast_steps_are_sampled_several_at_a_time() -> None:
     time = Time()
     (values,) = _alternate(subjects("acmix", seconds=1.0), time.prepare(lambda _: 0.001), time)

@@ -34,13 +34,19 @@ def measure(cell: Cell, timeout: float) -> launch.Outcome:
 
 
 def threads_in_use(threads: int) -> int:
-    launch._pin(threads)
+    launch._pin(threads, "default")
     return torch.get_num_threads()
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_torch_is_held_to_its_threads(threads: int) -> None:
     assert launch._call(threads_in_use, threads, 60) == ("ok", threads)
+
+
+@pytest.mark.parametrize("allocator", ["keep", "default"])
+def test_the_allocator_is_left_as_it_is_only_where_asked(allocator: str) -> None:
+    cell = cell_of("conv3x3", "inference", protocol=QUICK.model_copy(update={"allocator": allocator}))
+    assert measure(cell, 120).values["keeps_memory"] == (allocator == "keep")
 
 
 @pytest.mark.parametrize("meter", sorted(set(METERS) - {"accuracy"}))

@@ -223,6 +223,8 @@ def test_images_are_gathered_in_parts_without_a_trace(stride: int, monkeypatch: 
     monkeypatch.setattr(attention, "GATHERED_BYTES", 1)
     assert attention._tiles_at_once(x.permute(0, 2, 3, 1), 4, window=7, stride=stride) == 1
     assert worst_difference(production, literal, x) < 1e-10
+    with torch.inference_mode():  # tile by tile
+        torch.testing.assert_close(production(x), literal(x), rtol=1e-10, atol=1e-10)
 
 
 def test_memory_is_a_tenth_of_the_reference() -> None:

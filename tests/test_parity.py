@@ -13,6 +13,7 @@ from test_ablate import answer
 from test_launch import QUICK, cell_of
 
 from acmix_bench import ablate, spec
+from acmix_bench.backbones import fuse
 from acmix_bench.compare import PARITY, USES
 from acmix_bench.launch import Outcome
 from acmix_bench.meters import parity
@@ -71,6 +72,12 @@ def test_nan_agrees_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = convolution.shift_and_sum
     monkeypatch.setattr(convolution, "shift_and_sum", lambda maps, **sizes: honest(maps, **sizes) * math.nan)
     assert measured("shift=tensor")["difference"] == 1
+
+
+def test_a_forgotten_shift_of_a_norm_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A BatchNorm that has not trained scales and shifts nothing, so dropping it would be right."""
+    monkeypatch.setattr(fuse, "fuse_conv_bn_eval", lambda convolution, norm: convolution)
+    assert measured("implementation=fused")["difference"] > 1e-3
 
 
 def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def test_a_version_beside_itself_is_no_regression(experiment: Path, tmp_path: Pa
     (timing,) = [finding for finding in report["findings"] if finding["ratio"]]
     assert code == report["exit_code"] == 0
     assert {finding["verdict"] for finding in exact} == {"same"}
-    assert timing["verdict"] in ("same", "can't tell")
+    assert timing["verdict"] in ("same", "can't tell", "improvement")  # two pairs know little
     assert timing["ratio"]["samples"] == 2
     assert "pairs of processes" in errors
     assert report["unlike"] == []

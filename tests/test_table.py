@@ -49,6 +49,7 @@ def test_noise_is_called_noise() -> None:
     assert difference(Estimate(value=0.01, low=-0.01, high=0.03, samples=5), 5) == "+1.0 ±2.0 noise"
     assert difference(Estimate(value=-0.03, low=-0.04, high=-0.02, samples=5), 5) == "-3.0 ±1.0"
     assert ratio(Estimate(value=2.0, low=None, high=None, samples=2)) == "2.00 (no interval)"
+    assert ratio(Estimate(value=2.0, low=1e-9, high=4e9, samples=2)) == "2.00 (too few samples)"
     assert difference(Estimate(value=0.01, low=None, high=None, samples=1), 5) == "+1.0 (no interval) (1 of 5 seeds)"
 
 

@@ -27,7 +27,7 @@ class Meter:
 
 
 _MACHINE = ("device", "dtype", "threads")
-_TIMING = (*_MACHINE, "layout", "batch", "seconds", "precision")
+_TIMING = (*_MACHINE, "allocator", "layout", "batch", "seconds", "precision")
 _TRAINING = (*_MACHINE, "data_root", "epochs", "train_batch", "learning_rate", "weight_decay")
 
 METERS: dict[str, Meter] = {

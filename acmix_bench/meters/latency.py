@@ -115,6 +115,7 @@ class _Timed:
     step: Step
     release: Step
     first_seconds: float
+    stable: bool
     calls: int
     seconds: list[float] = field(default_factory=list)
 
@@ -147,7 +148,7 @@ def _alternate(
             results.append(one)
             continue
         values = {"seconds": one.seconds, "calls": one.calls, "batch": batch, "stopped": stopped}
-        values |= {"first_seconds": one.first_seconds, "peak_bytes": _peak_bytes(one)}
+        values |= {"first_seconds": one.first_seconds, "warmed_up": one.stable, "peak_bytes": _peak_bytes(one)}
         if number == 0 and isinstance(twin, _Timed):
             values["again_seconds"] = twin.seconds
         results.append(values)
@@ -167,17 +168,23 @@ def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock) -> _Tim
     try:
         step, release = prepare(subject, batch)
         first = _seconds(step, 1, subject.device, clock)
-        recent = [_seconds(step, 1, subject.device, clock)]
-        while clock() < limit and not (len(recent) > 2 and max(recent[-3:]) < (1 + STABLE) * min(recent[-3:])):
-            recent.append(_seconds(step, 1, subject.device, clock))
+        warm_up = [_seconds(step, 1, subject.device, clock)]
+        while clock() < limit and not _is_stable(warm_up):
+            warm_up.append(_seconds(step, 1, subject.device, clock))
     except UserError:
         raise
     except Exception as error:
         if _is_out_of_memory(error):
             raise OutOfMemory(str(error)) from error
         return error
-    calls = max(1, math.ceil(SAMPLE_SECONDS / max(min(recent), 1e-9)))
-    return _Timed(subject=subject, step=step, release=release, first_seconds=first, calls=calls)
+    calls = max(1, math.ceil(SAMPLE_SECONDS / max(min(warm_up), 1e-9)))
+    stable = _is_stable(warm_up)
+    return _Timed(subject=subject, step=step, release=release, first_seconds=first, stable=stable, calls=calls)
+
+
+def _is_stable(seconds: list[float]) -> bool:
+    """Whether the last three steps took alike."""
+    return len(seconds) > 2 and max(seconds[-3:]) < (1 + STABLE) * min(seconds[-3:])
 
 
 def _sample(timed: list[_Timed], first: Subject, clock: Clock, token: Token | None) -> str:

@@ -92,7 +92,7 @@ class Subject:
         if self.variant.implementation == "compiled":
             for operator in backbones.operators(model):
                 operator.compile()
-        if self.variant.implementation in ("fused", "fused-compiled"):
+        if self.variant.is_fused:
             fuse(model)
         if self.variant.implementation == "fused-compiled":
             model.compile()
