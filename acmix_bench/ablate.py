@@ -34,14 +34,14 @@ def rows_of(experiment: Experiment, extra: Sequence[str] = ()) -> list[Row]:
     """An experiment's rows: its models by name, or its variants and the `extra` ones on its backbone.
 
     Raises:
-        UserError: for an unknown name, or one that is there twice.
+        UserError: for an unknown name.
     """
     if not experiment.models:
         case = backbones.case_of(experiment.backbone, image_size=experiment.image_size, data=experiment.data)
         return [_implemented(row, experiment) for row in spec.rows_of(experiment, case, extra)]
     if extra:
         raise UserError(f"experiment {experiment.name} compares models; --variant has no baseline to change there")
-    return [_implemented(row, experiment) for row in backbones.find_models(experiment.models)]
+    return [_implemented(backbones.find_model(name), experiment) for name in experiment.models]
 
 
 def _implemented(row: Row, experiment: Experiment) -> Row:
@@ -57,11 +57,16 @@ def plan_of(experiment: Experiment, rows: Sequence[Row]) -> Plan:
     """Settle everything that a cell's key depends on; names are checked here, shapes by `launch.check`.
 
     Raises:
-        UserError: for an unknown backbone or data set.
+        UserError: for an unknown backbone or data set, or two rows that are one measurement.
     """
+    first: dict[str, Row] = {}
     for row in rows:
         backbones.find(row.case.backbone)
         data.find(row.case.data)
+        same = first.setdefault(row.content, row)
+        if same is not row:
+            how = f" with implementation={experiment.implementation}" if experiment.implementation else ""
+            raise UserError(f"{same.label} and {row.label} are one and the same measurement{how}; leave one out")
     environment = this_environment()
     threads = experiment.protocol.threads or environment.cores
     protocol = experiment.protocol.model_copy(update={"threads": threads})

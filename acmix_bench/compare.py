@@ -15,7 +15,7 @@ from typing import Any
 
 from acmix_bench import stats
 from acmix_bench.record import Record, Run
-from acmix_bench.spec import Row
+from acmix_bench.spec import OPERATORS, Row
 from acmix_bench.stats import Estimate
 
 Repeats = Mapping[int, float]
@@ -27,7 +27,7 @@ PASSES = {"inference": 1, "training": 3}
 PARITY = 1e-9
 # The parameters that an axis may add, take away or reshape, by parts of their names. Other axes may change anything.
 TOUCHES = {
-    "paths": ("position", "proj", "convolution", "mix"),
+    "paths": ("position", "proj", "weigh", "convolution", "mix"),
     "mix": ("mix",),
     "shift": ("convolution.kernel",),
     "kernel": ("convolution.kernel",),
@@ -124,26 +124,23 @@ def compare(run: Run) -> Comparison:
     rows = run.plan.rows
     by_label = {row.label: [record for record in run.records if record.cell.row.label == row.label] for row in rows}
     planned = Counter(cell.row.label for cell in run.plan.cells)
-    confidence = _confidence(rows)
+    timed = len(set(PASSES) & set(run.plan.experiment.meters))
+    withheld = {row.label: _withheld(row, baseline_of(row, rows), by_label) for row in rows}
     lines = []
     for row in rows:
-        records = by_label[row.label]
-        first = baseline_of(row, rows)
+        records, first = by_label[row.label], baseline_of(row, rows)
         against = by_label[first.label] if first != row else None
-        parity = _parity(records)
-        withheld = _refuted(row, first, parity, _parity(by_label[first.label]))
-        if any(record.cell.meter == "parity" and record.status != "ok" for record in records):
-            withheld = "it could not be checked before timing"
-        numbers = _accuracy(records, against, confidence)
-        if not withheld:
-            numbers |= _speed(records, against, confidence)
+        numbers = _accuracy(records, against, _confidence(rows))
+        if not withheld[row.label]:
+            shown = against if not withheld[first.label] else None
+            numbers |= _speed(records, shown, _confidence(rows, timed))
         lines.append(
             Line(
                 row=row,
                 exact=_exact(records),
                 mixing_weights=_mixing_weights(records),
-                parity=parity.get("difference"),
-                withheld=withheld,
+                parity=_parity(records).get("difference"),
+                withheld=withheld[row.label],
                 failures=tuple(record for record in records if record.status != "ok"),
                 missing=planned[row.label] - len(records),
                 **numbers,
@@ -157,22 +154,27 @@ def baseline_of(row: Row, rows: Sequence[Row]) -> Row:
     return next(other for other in rows if other.case == row.case)
 
 
-def _confidence(rows: Sequence[Row]) -> float:
-    """Of each comparison of a row with its baseline, for all of them to hold together."""
-    return stats.simultaneous(sum(row != baseline_of(row, rows) for row in rows))
+def _confidence(rows: Sequence[Row], columns: int = 1) -> float:
+    """Of each comparison of a row with its baseline, for all of them to hold together, in all columns."""
+    return stats.simultaneous(columns * sum(row != baseline_of(row, rows) for row in rows))
 
 
 def _parity(records: list[Record]) -> dict[str, Any]:
     return next((r.values for r in records if r.cell.meter == "parity" and r.status == "ok"), {})
 
 
-def _refuted(row: Row, first: Row, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
-    """Why a row is not what its name says, beside the first of its case; None where nothing speaks against it."""
+def _withheld(row: Row, first: Row, by_label: Mapping[str, list[Record]]) -> str | None:
+    """Why a row's timings are not shown; None where nothing speaks against them. A user's operator claims nothing."""
+    ours, theirs = _parity(by_label[row.label]), _parity(by_label[first.label])
     if ours.get("difference", 0) > PARITY:
         return f"it is not the same function as {ours['claims']}, but differs by {ours['difference']:.1g}"
+    if row.variant.operator not in OPERATORS:
+        return None
+    if any(record.cell.meter == "parity" and record.status != "ok" for record in by_label[row.label]):
+        return "it could not be checked before timing"
     content, baseline = row.variant.content(), first.variant.content()
     factors = [axis for axis in {**content, **baseline} if content.get(axis) != baseline.get(axis)]
-    if not ours or not theirs or not all(factor in TOUCHES for factor in factors):
+    if not ours or not theirs or row.variant.operator != "acmix" or not all(factor in TOUCHES for factor in factors):
         return None
     mine, other = ours["shapes"], theirs["shapes"]
     changed = [name for name in {**mine, **other} if mine.get(name) != other.get(name)]
@@ -280,7 +282,9 @@ def seed_plan(run: Run, difference: float) -> list[SeedPlan]:
         differences = [ours - theirs for ours, theirs in _paired(top1[row.label], top1[first.label])]
         if row != first and len(differences) > 1:
             spread = stdev(differences)
+            images = min(record.values["test_images"] for record in run.records if "test_images" in record.values)
             needed = stats.samples_to_detect(spread, difference, confidence=confidence)
+            needed = needed if difference > 1 / images else None  # no interval is narrower than an image
             plans.append(SeedPlan(label=row.label, seeds=len(differences), spread=spread, needed=needed))
     return plans
 

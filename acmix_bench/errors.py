@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# Why a version has no samples where the one that it was to be timed in turns with has failed.
+WAITED_IN_VAIN = "the other version did not come to be timed in turns"
+
 
 class UserError(Exception):
     """A user's mistake. The command line prints its one line and exits with code 2."""

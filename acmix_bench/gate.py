@@ -15,15 +15,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import field_validator
 
 from acmix_bench import spec, stats, strict
-from acmix_bench.compare import PASSES
-from acmix_bench.errors import UserError
+from acmix_bench.compare import PASSES, compare
+from acmix_bench.errors import WAITED_IN_VAIN, UserError
+from acmix_bench.meters import METERS
 from acmix_bench.record import Environment, Record, Run
-from acmix_bench.spec import Value
+from acmix_bench.spec import Case, Value
 from acmix_bench.stats import Estimate
 
 Meter = Literal["inference", "training"]
@@ -57,6 +58,24 @@ class Thresholds(Value):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Side:
+    """A row in one of the two runs; its timings may be withheld for a reason."""
+
+    name: Literal["base", "head"]
+    records: list[Record]
+    withheld: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A row that both runs have."""
+
+    label: str
+    base: Side
+    head: Side
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """One metric of one row in both runs. `ratio` is head over base, of seconds where it is a timing."""
 
@@ -85,28 +104,40 @@ def unlike(base: Run, head: Run) -> list[str]:
     """What differs between the two environments and protocols, each with both values; nothing where none was timed."""
     if not all(any(record.cell.meter in PASSES for record in run.records) for run in (base, head)):
         return []
-    sides = [_conditions(run) for run in (base, head)]
-    return [f"{key} ({sides[0][key]} and {sides[1][key]})" for key in sides[0] if sides[0][key] != sides[1][key]]
+    theirs, ours = _conditions(base), _conditions(head)
+    return [f"{key} ({theirs[key]} and {ours[key]})" for key in theirs if key in ours and theirs[key] != ours[key]]
 
 
 def findings(base: Run, head: Run, thresholds: Thresholds, *, timings: bool = True) -> list[Finding]:
     """Compare every metric that both runs have, exact ones first, and name what only one of them has."""
-    ours, theirs = _by_row(head), _by_row(base)
-    labels = [label for label in theirs if label in ours]
-    found = [finding for label in labels for finding in _exact(label, theirs[label], ours[label])]
+    pairs = _pairs(base, head)
+    found = [finding for pair in pairs for finding in _exact(pair)]
+    found += [_refuted(pair) for pair in pairs if pair.head.withheld and not pair.base.withheld]
     if timings:
-        timed = [(label, meter) for label in labels for meter in PASSES]
+        meters = [meter for meter in PASSES if meter in base.plan.experiment.meters]
+        timed = [(pair, meter) for pair in pairs for meter in meters if not (pair.base.withheld or pair.head.withheld)]
         confidence = stats.simultaneous(len(timed))
-        for label, meter in timed:
-            found += _timing(label, meter, theirs[label], ours[label], thresholds.of(label, meter), confidence)
+        for pair, meter in timed:
+            found += _timing(pair, meter, thresholds.of(pair.label, meter), confidence)
     return found
 
 
-def only_in_one(base: Run, head: Run) -> list[str]:
-    """The rows that cannot be compared, because one run lacks them."""
+def not_compared(base: Run, head: Run) -> list[str]:
+    """What has no counterpart in the other run, or failed there or here: a line each."""
     ours, theirs = _by_row(head), _by_row(base)
-    lines = [f"{label} is only in base" for label in theirs if label not in ours]
-    return lines + [f"{label} is only in head" for label in ours if label not in theirs]
+    lines = [f"{_named(row)} is only in base" for row in theirs if row not in ours]
+    lines += [f"{_named(row)} is only in head" for row in ours if row not in theirs]
+    for pair in _pairs(base, head):
+        for side in (pair.base, pair.head):
+            if side.withheld:
+                lines.append(f"{pair.label}: timings of {side.name} are withheld: {side.withheld}")
+            for meter in METERS:
+                cells = [record for record in side.records if record.cell.meter == meter]
+                failed = [record for record in cells if record.status != "ok"]
+                if failed:
+                    told = f"{len(failed)} of {len(cells)} cells of {side.name} have no number"
+                    lines.append(f"{pair.label}: {meter}: {told} ({failed[0].reason})")
+    return lines
 
 
 def verdict(ratio: Estimate, *, threshold: float, floor: float) -> Verdict:
@@ -152,70 +183,110 @@ def _conditions(run: Run) -> dict[str, Any]:
     environment: Environment = run.plan.environment
     libraries = {str(record.values["libraries"]) for record in run.records if "libraries" in record.values}
     protocol = {key: getattr(run.plan.experiment.protocol, key) for key in PROTOCOL}
-    return environment.model_dump() | {"libraries": " or ".join(sorted(libraries))} | protocol
+    told = {"libraries": " or ".join(sorted(libraries))} if libraries else {}
+    return environment.model_dump() | told | protocol
 
 
-def _by_row(run: Run) -> dict[str, list[Record]]:
-    rows: dict[str, list[Record]] = {}
+def _by_row(run: Run) -> dict[tuple[str, Case], list[Record]]:
+    """Records by what the row is called and where it was measured: one name may mean two things in two runs."""
+    rows: dict[tuple[str, Case], list[Record]] = {}
     for record in run.records:
-        rows.setdefault(record.cell.row.label, []).append(record)
+        rows.setdefault((record.cell.row.label, record.cell.row.case), []).append(record)
     return rows
 
 
-def _exact(label: str, base: list[Record], head: list[Record]) -> list[Finding]:
-    theirs, ours = _exact_values(base), _exact_values(head)
+def _named(row: tuple[str, Case]) -> str:
+    label, case = row
+    return f"{label} on {case.backbone}@{case.image_size}"
+
+
+def _pairs(base: Run, head: Run) -> list[Pair]:
+    ours, theirs = _by_row(head), _by_row(base)
+    withheld = [{line.row.label: line.withheld for line in compare(run).lines} for run in (base, head)]
+    return [
+        Pair(
+            label=label,
+            base=Side(name="base", records=records, withheld=withheld[0][label]),
+            head=Side(name="head", records=ours[label, case], withheld=withheld[1][label]),
+        )
+        for (label, case), records in theirs.items()
+        if (label, case) in ours
+    ]
+
+
+def _refuted(pair: Pair) -> Finding:
+    return Finding(
+        label=pair.label, metric="parity", base=0, head=None, verdict="regression", note=pair.head.withheld or ""
+    )
+
+
+def _exact(pair: Pair) -> list[Finding]:
+    theirs, ours = _exact_values(pair.base.records), _exact_values(pair.head.records)
     found = []
-    for record in head:
-        if record.cell.meter in ("params", "macs") and record.status != "ok" and theirs:
+    for record in pair.head.records:
+        counted = any(other.cell.meter == record.cell.meter and other.status == "ok" for other in pair.base.records)
+        if record.cell.meter in ("params", "macs") and record.status != "ok" and counted:
             note = f"{record.status}: {record.reason}"
-            finding = Finding(label=label, metric=record.cell.meter, base=0, head=None, verdict="regression", note=note)
-            found.append(finding)
+            found.append(_gone(pair.label, record.cell.meter, 0, note))
+    lost = {finding.metric for finding in found}
     for metric, value in theirs.items():
         if metric in ours:
             change = ours[metric] - value
             kind: Verdict = "regression" if change > 0 else "improvement" if change < 0 else "same"
-            found.append(Finding(label=label, metric=metric, base=value, head=ours[metric], verdict=kind))
+            found.append(Finding(label=pair.label, metric=metric.name, base=value, head=ours[metric], verdict=kind))
+        elif not metric.conditions and metric.meter not in lost:
+            found.append(_gone(pair.label, metric.name, value, "is not counted any more"))
     return found
 
 
-def _exact_values(records: list[Record]) -> dict[str, float]:
-    values: dict[str, float] = {}
+def _gone(label: str, metric: str, base: float, note: str) -> Finding:
+    """What base has a number for, and head has none."""
+    return Finding(label=label, metric=metric, base=base, head=None, verdict="regression", note=note)
+
+
+class _Metric(NamedTuple):
+    """An exact metric. Peak bytes hold for the conditions of a timing only, all others for any."""
+
+    name: str
+    meter: str
+    conditions: tuple[Any, ...] = ()
+
+
+def _exact_values(records: list[Record]) -> dict[_Metric, float]:
+    values: dict[_Metric, float] = {}
     for record in records:
         if record.status != "ok":
             continue
+        meter = record.cell.meter
         for key in EXACT:
             value = record.values.get(key)
             if isinstance(value, Mapping):
                 value = sum(value.values())
-            if value is not None:
-                timing = key == "peak_bytes"
-                values[f"{record.cell.meter} {key}" if timing else key] = value
+            if value is None:
+                continue
+            metric = _Metric(key, meter)
+            if key == "peak_bytes":
+                held = (record.cell.protocol.get(name) for name in ("device", "dtype", "layout"))
+                metric = _Metric(f"{meter} peak_bytes", meter, (record.values["batch"], *held))
+            values[metric] = value
         for stage, macs in record.values.get("macs_by_stage", {}).items():
-            values[f"macs {stage}"] = macs
+            values[_Metric(f"macs {stage}", meter)] = macs
     return values
 
 
-def _timing(
-    label: str, meter: str, base: list[Record], head: list[Record], threshold: float, confidence: float
-) -> list[Finding]:
-    theirs, ours = _seconds(base, meter), _seconds(head, meter)
-    failed, refused = (
-        [record for record in records if record.cell.meter == meter and record.status != "ok"]
-        for records in (head, base)
-    )
-    # A base that waited in vain for its turn has no samples either, but another reason.
-    new = failed and (theirs or (refused and refused[0].reason != failed[0].reason))
-    if new and len(failed) > len(ours):
-        reason = f"{failed[0].status}: {failed[0].reason}"
+def _timing(pair: Pair, meter: str, threshold: float, confidence: float) -> list[Finding]:
+    theirs, ours = _seconds(pair.base.records, meter), _seconds(pair.head.records, meter)
+    broken = _failures(pair.head, meter)
+    if len(broken) > len(ours) and not _failures(pair.base, meter):
         before = median(median(samples) for samples in theirs.values()) if theirs else 0.0
-        return [Finding(label=label, metric=meter, base=before, head=None, verdict="regression", note=reason)]
+        return [_gone(pair.label, meter, before, f"{broken[0].status}: {broken[0].reason}")]
     pairs = [(theirs[repeat], ours[repeat]) for repeat in sorted(set(theirs) & set(ours))]
     if not pairs:
         return []
     ratio, floor = paired(pairs, confidence=confidence)
     return [
         Finding(
-            label=label,
+            label=pair.label,
             metric=meter,
             base=median(median(before) for before, _ in pairs),
             head=median(median(after) for _, after in pairs),
@@ -224,6 +295,15 @@ def _timing(
             floor=floor,
             verdict=verdict(ratio, threshold=threshold, floor=floor),
         )
+    ]
+
+
+def _failures(side: Side, meter: str) -> list[Record]:
+    """Where a side failed by itself, not because the other did not come."""
+    return [
+        record
+        for record in side.records
+        if record.cell.meter == meter and record.status != "ok" and WAITED_IN_VAIN not in (record.reason or "")
     ]
 
 

@@ -228,6 +228,7 @@ def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["PYTHONSAFEPATH"] = "1"  # else it imports the package from the working folder, if that holds one
     try:
         forkserver.ensure_running()
     finally:

@@ -69,15 +69,12 @@ def served(name: str, python: Path, experiment: str, settings: list[str], folder
         UserError: where this Python has no such version, or its version refuses the experiment.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    experiment = str(Path(experiment).resolve()) if experiment.endswith((".yaml", ".yml")) else experiment
-    command = [str(python.absolute()), "-m", "acmix_bench", "serve", experiment, "--folder", str(folder.resolve())]
+    # Safe path (-P): the version is the one that is installed there, not the one in this folder.
+    command = [str(python.absolute()), "-P", "-m", "acmix_bench", "serve", experiment, "--folder", str(folder)]
     command += [word for setting in settings for word in ("--set", setting)]
     with (folder / "errors.log").open("w+") as errors:
         try:
-            # Started elsewhere, so that the version is the one that is installed there, not the one in this folder.
-            process = subprocess.Popen(
-                command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-            )
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
         except OSError as error:
             raise UserError(f"{name}: {python} cannot be run ({error.strerror})") from error
         side = Side(name=name, process=process, store=Store(folder), errors=folder / "errors.log")

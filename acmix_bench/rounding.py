@@ -75,6 +75,11 @@ def seconds(number: float | None) -> str:
     return "" if number is None else significant(number, 2)
 
 
+def minutes(number: float) -> str:
+    """Seconds as minutes with two significant digits, or below one as whole seconds."""
+    return f"{number:.0f} s" if number < 60 else f"{significant(number / 60, 2)} minutes"
+
+
 def floor(part: float) -> str:
     """A noise floor in percent, two significant digits."""
     return f"{significant(100 * part, 2)} %"

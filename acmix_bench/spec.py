@@ -73,6 +73,10 @@ class Variant(Value):
         """Whether torch.compile runs any of it."""
         return self.implementation in ("compiled", "fused-compiled")
 
+    def is_measured_by(self, meter: str) -> bool:
+        """Whether this meter's number of it says something."""
+        return meter in IMPLEMENTATION_METERS.get(self.implementation, METERS)
+
     @property
     def is_fused(self) -> bool:
         """Whether the network round it is fused for inference."""
@@ -120,6 +124,12 @@ AXES: dict[str, str] = {
 }
 
 
+# What an implementation that is no function of its own can be measured by.
+IMPLEMENTATION_METERS = {
+    "compiled": ("params", "macs", "parity", "inference", "training", "product"),
+    "fused": ("params", "macs", "parity", "inference", "product"),
+    "fused-compiled": ("params", "macs", "parity", "inference", "product"),
+}
 # The axes that leave others without effect.
 DECIDING = ("operator", "paths", "shift")
 
@@ -194,6 +204,11 @@ class Row(Value):
     variant: Variant
     case: Case
 
+    @property
+    def content(self) -> str:
+        """What is measured, whatever it is called: rows of equal content are one."""
+        return json.dumps([self.variant.content(), self.case.model_dump()], sort_keys=True)
+
 
 class Cell(Value):
     """One measurement to make. Its key hashes the content of all that can change the number."""
@@ -246,10 +261,11 @@ def rows_of(experiment: Experiment, case: Case, extra: Sequence[str] = ()) -> li
     variants = [baseline]
     for text in (*experiment.variants, *extra):
         variants += expand(text, baseline)
-    unique: dict[str, Variant] = {}
-    for variant in variants:
-        unique.setdefault(json.dumps(variant.content(), sort_keys=True), variant)
-    return [Row(label=variant.label(baseline), variant=variant, case=case) for variant in unique.values()]
+    rows = [Row(label=variant.label(baseline), variant=variant, case=case) for variant in variants]
+    unique: dict[str, Row] = {}
+    for row in rows:
+        unique.setdefault(row.content, row)
+    return list(unique.values())
 
 
 def expand(text: str, baseline: Variant) -> list[Variant]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -60,8 +61,10 @@ def _explained(error: Any, model: type[BaseModel], where: str) -> UserError:
     if error["type"] == "extra_forbidden":
         return unknown("key", key, model.model_fields, where=where)
     if error["type"] == "literal_error":
-        values = get_args(model.model_fields[key].annotation)
-        return unknown("value", str(error["input"]), values, where=f"{where}: {key}")
+        values = ast.literal_eval("[" + error["ctx"]["expected"].replace(" or ", ", ") + "]")
+        what = "key" if key == "[key]" else "value"  # of a mapping
+        place = ".".join(parents) if key == "[key]" else key
+        return unknown(what, str(error["input"]), values, where=f"{where}: {place}")
     if error["type"] == "missing":
         return UserError(f"{where}: key '{key}' is missing")
     return UserError(f"{where}: {key}={error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}")

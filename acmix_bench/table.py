@@ -103,7 +103,7 @@ def main_table(comparison: Comparison) -> Table:
         title=f"{plan.experiment.name}: {plan.experiment.question}",
         header=["variant", *(title for _, title, _ in shown)],
         rows=rows,
-        notes=[*_reading(comparison), *_problems(comparison), f"Measured on {plan.environment}."],
+        notes=[*_reading(comparison), *_problems(comparison), _where(comparison)],
     )
 
 
@@ -132,7 +132,7 @@ def speed_table(comparison: Comparison) -> Table:
     ]
     if agreed := [line.parity for line in comparison.lines if line.parity is not None and not line.withheld]:
         notes.append(
-            f"Checked before timing: {len(agreed)} rows that are another way to compute the same function agree with "
+            f"Checked before timing: rows that are another way to compute the same function ({len(agreed)}) agree with "
             f"it forward and backward in float64 (largest relative difference {max(agreed):.0e})."
         )
     if any("share" in title for title, _ in columns):
@@ -250,12 +250,11 @@ def counter_table(comparison: Comparison) -> Table:
 
 def seed_table(plans: Sequence[SeedPlan], difference: float) -> Table:
     """How many seeds a difference of top-1 would take."""
-    rows = [
-        [plan.label, str(plan.seeds), f"{100 * plan.spread:.2f}", str(plan.needed or "over 100,000")] for plan in plans
-    ]
+    rows = [[plan.label, str(plan.seeds), f"{100 * plan.spread:.2f}", str(plan.needed or "never")] for plan in plans]
     note = (
         "From the spread of the differences to the baseline, paired by seed, in this run: a t test at 80 % power, the "
-        "rows together at 95 %. A pilot of few seeds knows its own spread badly; so the seeds needed are a rough guide."
+        "rows together at 95 %. A pilot of few seeds knows its own spread badly, so the seeds needed are rough; "
+        "never: it would take more than 100,000, or the difference is less than one test image."
     )
     header = ["variant", "pilot\nseeds", "spread\npoints", "seeds\nneeded"]
     return Table(title=f"Seeds to see {100 * difference:g} points", header=header, rows=rows, notes=[note])
@@ -268,9 +267,9 @@ def gate_table(found: Sequence[Finding], unlike: Sequence[str], not_compared: Se
         if finding.ratio is None and finding.verdict == "same":
             unchanged += 1
             continue
-        timed = finding.ratio is not None
-        show = rounding.milliseconds if timed or finding.note else rounding.count
-        limit = f"{100 * (finding.threshold or 0):g} %" if timed else "0"
+        timed = finding.metric in PASSES
+        show = rounding.milliseconds if timed else rounding.count
+        limit = f"{100 * finding.threshold:g} %" if finding.threshold is not None else "0"
         floor = rounding.floor(finding.floor) if finding.floor is not None else "-"
         values = [
             show(finding.base),
@@ -383,14 +382,15 @@ def _reading(comparison: Comparison) -> list[str]:
         notes.append(f"MACs: multiply-adds of one {shown} input, which the papers call FLOPs.")
     if set(meters) & {"inference", "training"}:
         notes.append(
-            f"img/s: {protocol.processes} processes, in each of which all rows are timed alternately in random order; "
-            f"batch {protocol.batch}, {protocol.layout}, {protocol.dtype}, {protocol.threads} threads, allocator "
+            f"img/s: {_several(protocol.processes, 'process', 'processes')}, in each of which all rows are timed "
+            f"alternately in random order; batch {protocol.batch}, {protocol.layout}, {protocol.dtype}, "
+            f"{_several(protocol.threads or 0, 'thread', 'threads')}, allocator "
             f"{protocol.allocator}; median [95 % interval].{_why_it_stopped(comparison)}"
         )
     if "accuracy" in meters:
         notes.append(
-            f"top-1: {comparison.lines[0].row.case.data}, {protocol.epochs} epochs, {protocol.seeds} seeds; mean, ± is "
-            "half its 95 % interval."
+            f"top-1: {comparison.lines[0].row.case.data}, {_several(protocol.epochs, 'epoch', 'epochs')}, "
+            f"{_several(protocol.seeds, 'seed', 'seeds')}; mean, ± is half its 95 % interval."
         )
         if len(comparison.lines) > 1:
             notes.append(
@@ -398,6 +398,10 @@ def _reading(comparison: Comparison) -> list[str]:
                 "together at 95 % over seeds, and 'noise' is one that holds 0. The test images are always the same."
             )
     return notes
+
+
+def _several(number: int, one: str, more: str) -> str:
+    return f"{number} {one if number == 1 else more}"
 
 
 def _why_it_stopped(comparison: Comparison) -> str:
@@ -417,6 +421,12 @@ def _why_it_stopped(comparison: Comparison) -> str:
     if not cold:
         return told
     return f"{told} {cold} of {sum(t.rate.samples for t in timings)} warm-ups ended before three steps took alike."
+
+
+def _where(comparison: Comparison) -> str:
+    run = comparison.run
+    seconds = sum(record.seconds for record in run.records)
+    return f"Measured on {run.plan.environment}, {len(run.records)} cells in {rounding.minutes(seconds)}."
 
 
 def _problems(comparison: Comparison) -> list[str]:
@@ -509,9 +519,4 @@ def _top1(line: Line, comparison: Comparison) -> str:
 def _counted(line: Line, counter: str) -> str:
     """What a counter says, and the share of the true MACs that it misses."""
     counted, true = line.exact.get(counter), line.exact.get("macs")
-    if counted is None or not true:
-        return ""
-    if line.exact.get("no_formula"):
-        return rounding.count(counted)
-    share = "all" if counted == true else f"{100 * (counted - true) / true:+.1f} %"
-    return f"{rounding.count(counted)} ({share})"
+    return rounding.count(counted) if line.exact.get("no_formula") else rounding.against(counted, true)

@@ -133,7 +133,12 @@ def test_ctrl_c_while_starting_is_one_line(seconds: float, tmp_path: Path) -> No
         (["ablate", "-v", "broken.yaml"], "broken.yaml, line 1: not valid YAML"),
         (["ablate", "-e", "smoke", "--results", "broken.yaml"], "cannot be written"),
         (["flops", "nano-acmx"], "unknown variant 'acmx'; did you mean 'acmix'?"),
-        (["throughput", "nano", "nano"], "model 'nano' is named twice"),
+        (["throughput", "nano", "nano"], "nano and nano are one and the same measurement; leave one out"),
+        (
+            ["ablate", "-e", "speed", "--set", "implementation=reference"],
+            "are one and the same measurement with",
+        ),
+        (["ablate", "--set", "implementation=compild"], "unknown value 'compild'"),
         (["flops", "nano", "-v", "acmix"], "give models or --variant, not both"),
         (["train", "-v", "shift=tensor,group"], "train takes one variant"),
         (["ablate", "--set", "image_size=0"], "image_size='0': input should be greater than or equal to 1"),

@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text()
 SHOWN = re.findall(r"```text\n(.*?)\n```", README, re.DOTALL)
 
 
-RUNS = ("paths", "speed", "latency", "ledger", "backbones")
+RUNS = ("paths", "speed", "speed-default", "latency", "memory", "ledger", "backbones")
 
 
 @pytest.mark.parametrize(("block", "run"), [pair for pair in zip(SHOWN, RUNS, strict=True) if pair[1] != "ledger"])

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from acmix_bench import ablate, gate, spec
 from acmix_bench.cli import app
-from acmix_bench.errors import UserError
+from acmix_bench.errors import WAITED_IN_VAIN, UserError
 from acmix_bench.launch import Outcome
 from acmix_bench.record import Plan, Store
 from acmix_bench.stats import Estimate
@@ -159,13 +159,69 @@ def test_a_row_that_crashes_in_head_is_a_regression(plan: Plan, tmp_path: Path) 
 
 
 def test_a_head_that_leaves_base_waiting_is_a_regression(plan: Plan, tmp_path: Path) -> None:
-    """Base has no samples then either, but for another reason. Where both fail alike, nothing has changed."""
-    base = run(plan, tmp_path / "base", crash="shift=tensor", reason="no turn")
-    code, _, errors = call(base, run(plan, tmp_path / "head", crash="shift=tensor"))
+    """Base has no samples then either, but it is not to blame. Where base itself fails, nothing is worse."""
+    waiting = run(plan, tmp_path / "waiting", crash="shift=tensor", reason=f"TimeoutError: {WAITED_IN_VAIN}")
+    broken = run(plan, tmp_path / "broken", crash="shift=tensor")
+    code, _, errors = call(waiting, broken)
     assert code == 3
     assert "regression: shift=tensor: inference crashed: boom" in errors
-    code, _, _ = call(base, run(plan, tmp_path / "alike", crash="shift=tensor", reason="no turn"))
+    for base, head in ((broken, waiting), (broken, broken)):  # mended, and as bad as before
+        code, told, _ = call(base, head)
+        assert code == 0
+        assert "shift=tensor: inference: 10 of 10 cells of base have no number (boom)" in told["not_compared"]
+
+
+def altered(run: Path, folder: Path, meter: str, **values: object) -> Path:
+    """A copy of a run in which one meter of every row says something else; None takes the value away."""
+    folder.mkdir()
+    (folder / "run.json").write_text((run / "run.json").read_text())
+    lines = []
+    for line in (run / "records.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        if record["cell"]["meter"] == meter:
+            record["values"] = {key: value for key, value in (record["values"] | values).items() if value is not None}
+        lines.append(json.dumps(record))
+    (folder / "records.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_a_row_that_is_no_longer_its_function_is_a_regression_however_fast(plan: Plan, tmp_path: Path) -> None:
+    base = run(plan, tmp_path / "base")
+    wrong = altered(run(plan, tmp_path / "fast", 0.5), tmp_path / "wrong", "parity", claims="baseline", difference=0.5)
+    code, told, errors = call(base, wrong)
+    assert code == 3
+    assert "regression: shift=tensor: parity it is not the same function" in errors
+    assert "improvement" not in {finding["verdict"] for finding in told["findings"]}
+    code, told, _ = call(wrong, wrong)
     assert code == 0
+    assert not [finding for finding in told["findings"] if finding["ratio"]]
+    assert any("timings of head are withheld" in line for line in told["not_compared"])
+
+
+def test_a_count_that_head_has_lost_is_a_regression(plan: Plan, tmp_path: Path) -> None:
+    base = altered(run(plan, tmp_path / "raw"), tmp_path / "base", "macs", ledger=50)
+    code, _, errors = call(base, altered(base, tmp_path / "head", "macs", ledger=None))
+    assert code == 3
+    assert "regression: baseline: ledger is not counted any more" in errors
+    assert call(tmp_path / "head", base)[0] == 0
+
+
+def test_peak_bytes_of_another_batch_are_another_metric(plan: Plan, tmp_path: Path) -> None:
+    base = run(plan, tmp_path / "base")
+    more = altered(base, tmp_path / "more", "inference", peak_bytes=2**21)
+    assert call(base, more)[0] == 3
+    batch = plan.experiment.model_copy(update={"protocol": plan.experiment.protocol.model_copy(update={"batch": 16})})
+    other = run(plan.model_copy(update={"experiment": batch}), tmp_path / "other")
+    other = altered(other, tmp_path / "altered", "inference", peak_bytes=2**21, batch=16)
+    assert call(base, other)[0] == 4
+
+
+def test_rows_of_one_name_on_two_backbones_are_not_compared(plan: Plan, tmp_path: Path) -> None:
+    rows = [row.model_copy(update={"case": row.case.model_copy(update={"image_size": 16})}) for row in plan.rows]
+    base, head = run(plan, tmp_path / "base"), run(plan.model_copy(update={"rows": rows}), tmp_path / "head")
+    code, told, _ = call(base, head)
+    assert code == 5
+    assert "baseline on nano@14 is only in base" in told["not_compared"]
 
 
 def test_an_exact_metric_that_crashes_in_head_is_a_regression(plan: Plan, tmp_path: Path) -> None:
@@ -185,6 +241,9 @@ def test_a_row_may_have_a_threshold_of_its_own(plan: Plan, tmp_path: Path) -> No
         finding["label"]: finding["verdict"] for finding in told["findings"] if finding["metric"] == "inference"
     }
     assert verdicts == {"baseline": "same", "operator=conv": "regression", "shift=tensor": "regression"}
+    mine.write_text("default: {inferense: 0.02, training: 0.02}\n")
+    with pytest.raises(UserError, match="default: unknown key 'inferense'; did you mean 'inference'"):
+        gate.load_thresholds(mine)
     mine.write_text("defualt: {}\n")
     with pytest.raises(UserError, match="key 'default' is missing"):
         gate.load_thresholds(mine)

@@ -75,6 +75,15 @@ def test_a_warm_up_that_never_settles_is_said() -> None:
     assert not restless["warmed_up"]
 
 
+def test_the_first_step_may_take_longer_than_the_warm_up() -> None:
+    """As it does where it compiles."""
+    first = itertools.chain([100.0], itertools.repeat(0.1))
+    time = Time()
+    (values,) = _alternate(subjects("acmix", seconds=1.0), time.prepare(lambda _: next(first)), time)
+    assert values["first_seconds"] == 100
+    assert values["warmed_up"]
+
+
 def test_fast_steps_are_sampled_several_at_a_time() -> None:
     time = Time()
     (values,) = _alternate(subjects("acmix", seconds=1.0), time.prepare(lambda _: 0.001), time)

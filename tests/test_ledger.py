@@ -111,3 +111,12 @@ def test_strict_fails_on_what_is_unknown(monkeypatch: pytest.MonkeyPatch) -> Non
     assert bad.exit_code == 1
     assert "no cost is known of" in bad.stderr
     assert "aten::erfinv" in bad.stderr
+
+
+@pytest.mark.parametrize("write", [torch.Tensor.mul, torch.Tensor.mul_])
+def test_a_product_in_place_is_a_product(write) -> None:
+    class Weighs(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return write(write(x + 0, x), 2.0)
+
+    assert keep(Weighs(), torch.randn(2, 3)).macs == 6

@@ -91,14 +91,16 @@ def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measured("shift=tensor")["difference"] > 1e-3
 
 
-def finished(tmp_path: Path, **wrong: dict[str, Any]) -> ablate.Finished:
+def finished(tmp_path: Path, *more: str, crash: str = "", **wrong: dict[str, Any]) -> ablate.Finished:
     experiment = spec.with_settings(spec.load_experiment("smoke"), ["meters=params,inference"])
-    plan = ablate.plan_of(experiment, ablate.rows_of(experiment, ["mix=fixed"]))
+    plan = ablate.plan_of(experiment, ablate.rows_of(experiment, ["mix=fixed", *more]))
 
     def measure(cells: Sequence[Cell], timeout: float) -> list[Outcome]:
         cell = cells[0]
         if cell.meter != "parity":
             return [Outcome(status="ok", values=answer([_known(c)])[0].values) for c in cells]
+        if cell.row.label == crash:
+            return [Outcome(status="crashed", reason="no float64")]
         values = {"shapes": {"qkv": [3]}, "operations": [], **wrong.get(cell.row.label.replace("=", "_"), {})}
         return [Outcome(status="ok", values=values)]
 
@@ -121,6 +123,25 @@ def test_a_row_that_is_not_the_function_it_claims_is_withheld(tmp_path: Path) ->
     rendered = tables(done.comparison)[0].render("text")
     assert "withheld" in rendered
     assert "differs by 0.5" in rendered
+
+
+def test_nothing_is_shown_against_a_baseline_that_is_withheld(tmp_path: Path) -> None:
+    done = finished(tmp_path, baseline={"claims": "another", "difference": 0.5})
+    baseline, other, *_ = done.comparison.lines
+    assert baseline.inference is None
+    assert other.inference is not None
+    assert other.inference.ratio is None
+
+
+def test_a_users_operator_claims_nothing_and_need_not_know_float64(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    mine = "operator=operators_of_mine:Works"
+    lines = {line.row.label: line for line in finished(tmp_path / "mine", mine, crash=mine).comparison.lines}
+    assert lines[mine].inference is not None
+    lines = {line.row.label: line for line in finished(tmp_path / "ours", crash="mix=fixed").comparison.lines}
+    assert lines["mix=fixed"].withheld == "it could not be checked before timing"
 
 
 def test_a_row_that_changes_more_than_its_name_says_is_withheld(tmp_path: Path) -> None:

@@ -68,6 +68,24 @@ def test_a_parameter_more_than_in_the_other_version_fails(experiment: Path, tmp_
     assert "regression: operator-16-acmix@24: parameters" in errors
 
 
+def test_an_operator_beside_the_experiment_is_found(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `ablate` finds it: both versions run in the folder in which the command was given."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(Path(__file__).parent / "operators_of_mine.py", tmp_path / "mixers.py")
+    content = yaml.safe_load(experiment.read_text()) | {
+        "models": [],
+        "variants": ["mine.yaml"],
+        "backbone": "operator-16",
+    }
+    experiment.write_text(yaml.safe_dump(content))
+    Path("mine.yaml").write_text("summary: mine\nclaim: none\noperator: mixers:Counted\n")
+    code, report, errors = regress(Path(sys.executable), Path(experiment.name), tmp_path / "results")
+    assert code == 0, errors
+    assert {finding["label"] for finding in report["findings"]} == {"baseline", "operator=mixers:Counted"}
+
+
 def test_what_cannot_be_served_is_one_line(
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,5 +39,5 @@ def test_one_that_is_left_alone_does_not_wait_for_ever(
     first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turns, "PATIENCE", 0.05)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match="did not come"):
         Turns(path=tmp_path / "turns", first=first).join()

@@ -7,7 +7,7 @@ the layer under test (`operator_of` says from what), and enter it here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pkgutil import resolve_name
@@ -117,18 +117,6 @@ def find_model(name: str) -> Row:
             case = case_of(backbone, image_size=int(size) if at else None)
             return Row(label=name, variant=load_variant(variant or "plain"), case=case)
     raise unknown("backbone", model, BACKBONES)
-
-
-def find_models(names: Sequence[str]) -> list[Row]:
-    """Read the names of models that stand side by side.
-
-    Raises:
-        UserError: for an unknown name, or one that is there twice.
-    """
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"model '{name}' is named twice; a second copy of the first is timed with them anyway")
-    return [find_model(name) for name in names]
 
 
 def case_of(name: str, *, image_size: int | None = None, data: str | None = None) -> Case:

@@ -164,10 +164,10 @@ def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock) -> _Tim
 
     What a variant's own code raises is its result, and ends none of the others.
     """
-    limit = clock() + subject.protocol["seconds"] / 2
     try:
         step, release = prepare(subject, batch)
         first = _seconds(step, 1, subject.device, clock)
+        limit = clock() + subject.protocol["seconds"] / 2
         warm_up = [_seconds(step, 1, subject.device, clock)]
         while clock() < limit and not _is_stable(warm_up):
             warm_up.append(_seconds(step, 1, subject.device, clock))

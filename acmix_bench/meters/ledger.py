@@ -42,13 +42,11 @@ FREE = {
         "addcmul",
         "addcmul_",
         "addcdiv",
-        "mul_",
         "maximum",
         "minimum",
         "clamp",
         "clamp_min",
         "clamp_min_",
-        "amax",
     ),
     *("relu", "relu_", "gelu", "silu", "sigmoid", "tanh", "hardtanh", "threshold_backward", "gelu_backward"),
     *("native_batch_norm", "native_layer_norm", "native_group_norm", "native_batch_norm_backward"),
@@ -151,9 +149,9 @@ class Bookkeeper(TorchDispatchMode):
             first = out[0] if isinstance(out, tuple | list) else out
             books.counted[name] += COUNTED[name](args, first)
             books.activations += first.numel() if isinstance(first, Tensor) else 0
-        elif name == "mul" and _multiplies_elements(args, out):
+        elif name in ("mul", "mul_") and _multiplies_elements(args, out):
             books.formula[name] += out.numel()
-        elif name in ("mul", *FREE, *MOVES) or func.is_view:
+        elif name in ("mul", "mul_", *FREE, *MOVES) or func.is_view:
             books.zero[name] += 1
         else:
             books.unknown[f"aten::{name}"] += 1

@@ -13,16 +13,9 @@ from torch import Tensor, nn
 from acmix_bench import backbones, data
 from acmix_bench.backbones.fuse import fuse
 from acmix_bench.errors import UserError
-from acmix_bench.meters import METERS
-from acmix_bench.spec import Case, Cell, Variant
+from acmix_bench.spec import IMPLEMENTATION_METERS, Case, Cell, Variant
 
 HALF = ("bfloat16", "float16")
-# What an implementation that is no function of its own can be measured by.
-IMPLEMENTATION_METERS = {
-    "compiled": ("params", "macs", "parity", "inference", "training", "product"),
-    "fused": ("params", "macs", "parity", "inference", "product"),
-    "fused-compiled": ("params", "macs", "parity", "inference", "product"),
-}
 
 
 class Diverged(Exception):
@@ -134,7 +127,7 @@ def check(cell: Cell) -> None:
     if cell.meter == "accuracy" and backbones.is_single_operator(cell.row.case.backbone):
         raise UserError(f"{cell.row.case.backbone} has no classes to learn; measure accuracy on nano")
     implementation = cell.row.variant.implementation
-    if cell.meter not in IMPLEMENTATION_METERS.get(implementation, METERS):
+    if not cell.row.variant.is_measured_by(cell.meter):
         only = ", ".join(IMPLEMENTATION_METERS[implementation])
         raise UserError(f"{where}: implementation={implementation} says nothing about {cell.meter}; measure {only}")
     try:

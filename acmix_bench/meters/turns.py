@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from acmix_bench.errors import WAITED_IN_VAIN
+
 PATIENCE = 60.0  # seconds to wait for the other to build and warm up, or to finish a block
 
 
@@ -24,17 +26,21 @@ class Turns:
         Raises:
             TimeoutError: where it does not come.
         """
-        if self.first:
-            with socket.socket(socket.AF_UNIX) as listener:
-                listener.bind(str(self.path))
-                listener.listen(1)
-                listener.settimeout(PATIENCE)
-                connection, _ = listener.accept()
-            self.path.unlink()
-        else:
-            connection = self._connect()
+        try:
+            connection = self._accept() if self.first else self._connect()
+        except TimeoutError:
+            raise TimeoutError(WAITED_IN_VAIN) from None
         connection.settimeout(PATIENCE)
         return Token(connection, held=self.first)
+
+    def _accept(self) -> socket.socket:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(self.path))
+            listener.listen(1)
+            listener.settimeout(PATIENCE)
+            connection, _ = listener.accept()
+        self.path.unlink()
+        return connection
 
     def _connect(self) -> socket.socket:
         end = time.monotonic() + PATIENCE
@@ -46,7 +52,7 @@ class Turns:
             except (FileNotFoundError, ConnectionRefusedError):
                 connection.close()
                 if time.monotonic() > end:
-                    raise TimeoutError("the other version did not come to be timed in turns") from None
+                    raise TimeoutError from None
                 time.sleep(0.001)
 
 
@@ -57,10 +63,17 @@ class Token:
         self._connection, self._held = connection, held
 
     def take(self) -> bool:
-        """Wait for the token; False where the other has ended."""
+        """Wait for the token; False where the other has ended.
+
+        Raises:
+            TimeoutError: where it does not come.
+        """
         if not self._held:
-            with suppress(ConnectionResetError):
-                self._held = bool(self._connection.recv(1))
+            try:
+                with suppress(ConnectionResetError):
+                    self._held = bool(self._connection.recv(1))
+            except TimeoutError:
+                raise TimeoutError(WAITED_IN_VAIN) from None
         if not self._held:
             self.end()
         return self._held
