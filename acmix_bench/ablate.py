@@ -38,13 +38,17 @@ def rows_of(experiment: Experiment, extra: Sequence[str] = ()) -> list[Row]:
     """
     if not experiment.models:
         case = backbones.case_of(experiment.backbone, image_size=experiment.image_size, data=experiment.data)
-        return [_implemented(row, experiment) for row in spec.rows_of(experiment, case, extra)]
-    if extra:
-        raise UserError(f"experiment {experiment.name} compares models; --variant has no baseline to change there")
-    return [_implemented(backbones.find_model(name), experiment) for name in experiment.models]
+        return [implemented(row, experiment) for row in spec.rows_of(experiment, case, extra)]
+    elsewhere = experiment.image_size or experiment.data or experiment.backbone != spec.DEFAULT_BACKBONE
+    if extra or elsewhere:
+        raise UserError(
+            f"experiment {experiment.name} compares models, whose names say all: --variant, backbone, image_size and "
+            "data have no effect there (a size is written MODEL@SIZE)"
+        )
+    return [implemented(backbones.find_model(name), experiment) for name in experiment.models]
 
 
-def _implemented(row: Row, experiment: Experiment) -> Row:
+def implemented(row: Row, experiment: Experiment) -> Row:
     """The row in the implementation that the experiment asks of all; its label stays."""
     if experiment.implementation is None or "implementation" not in row.variant.content():
         return row

@@ -228,7 +228,7 @@ def train(
         raise UserError(f"--variant {variant}: train takes one variant; ablate takes a grid")
     experiment = spec.with_settings(_ad_hoc("train: one variant", ("accuracy",)), settings or [])
     case = backbones.case_of(experiment.backbone, image_size=experiment.image_size, data=experiment.data)
-    row = Row(label=variant, variant=variants[0], case=case)
+    row = flow.implemented(Row(label=variant, variant=variants[0], case=case), experiment)
     cell = flow.plan_of(experiment, [row]).cells[0].model_copy(update={"repeat": seed})
     outcome = launch.train_here(cell, _print_epoch)
     if outcome.status != "ok":
@@ -252,8 +252,9 @@ def table(
     Example: acmix-bench table paths --format tex
     """
     from acmix_bench import table as view
+    from acmix_bench.compare import compare
 
-    comparison = _load(run, results)
+    comparison = compare(_load(run, results))
     if style == "csv":
         print(view.to_csv(comparison), end="")
     elif style in view.FORMATS:
@@ -275,7 +276,7 @@ def plan(
     from acmix_bench.compare import seed_plan
     from acmix_bench.table import seed_table
 
-    plans = seed_plan(_load(run, results).run, detect / 100)
+    plans = seed_plan(_load(run, results), detect / 100)
     if not plans:
         _note(f"error: {run} has no row with accuracies of two seeds or more beside its baseline")
         raise typer.Exit(5)
@@ -302,8 +303,9 @@ def compare_runs(
       acmix-bench compare results/yesterday results/today
       acmix-bench compare base head --thresholds mine.yaml
     """
-    runs = [_load(run, results).run for run in (base, head)]
-    raise typer.Exit(_gate(runs[0], runs[1], thresholds, allow_unlike=allow_unlike, as_json=as_json))
+    raise typer.Exit(
+        _gate(_load(base, results), _load(head, results), thresholds, allow_unlike=allow_unlike, as_json=as_json)
+    )
 
 
 @app.command()
@@ -378,9 +380,10 @@ def plot(
 
     Example: acmix-bench plot paths --out paths.png
     """
+    from acmix_bench.compare import compare
     from acmix_bench.figure import draw
 
-    comparison = _load(run, results)
+    comparison = compare(_load(run, results))
     path = out or Path(f"{comparison.run.plan.experiment.name}.png")
     draw(comparison, path)
     print(path)
@@ -442,19 +445,6 @@ def main() -> None:
         raise SystemExit(0) from None
 
 
-def _rows(models: list[str] | None, variants: list[str] | None, meters: Sequence[str]) -> list[Row]:
-    """The rows of `flops` and `throughput`: models by name, or on nano the variants that have all these meters."""
-    if models and variants:
-        raise UserError("give models or --variant, not both: a model names its variant, as in nano-acmix")
-    if models:
-        return [backbones.find_model(name) for name in models]
-    from acmix_bench.ablate import rows_of
-
-    known = {name: spec.load_variant(name) for name in spec.known("variant")}
-    whole = [name for name, variant in known.items() if all(map(variant.is_measured_by, meters))]
-    return rows_of(_ad_hoc("variants: side by side", ("params",)), variants or whole)
-
-
 def _ad_hoc(title: str, meters: tuple[str, ...]) -> Experiment:
     """An experiment that no file holds: what a single command measures."""
     name, _, question = title.partition(": ")
@@ -477,10 +467,19 @@ def _refuse_unknown(comparison: Comparison) -> None:
 def _measure(
     title: str, models: list[str] | None, variants: list[str] | None, meters: tuple[str, ...], settings: list[str]
 ) -> Comparison:
+    """Measure models by name, or else on nano these variants, or all that have all these meters."""
     from acmix_bench import ablate as flow
 
+    if models and variants:
+        raise UserError("give models or --variant, not both: a model names its variant, as in nano-acmix")
     experiment = spec.with_settings(_ad_hoc(title, meters), settings)
-    return flow.measure_now(flow.plan_of(experiment, _rows(models, variants, experiment.meters)))
+    if models:
+        rows = flow.rows_of(experiment.model_copy(update={"models": tuple(models)}))
+    else:
+        known = {name: spec.load_variant(name) for name in spec.known("variant")}
+        whole = [name for name, variant in known.items() if all(map(variant.is_measured_by, experiment.meters))]
+        rows = flow.rows_of(experiment, variants or whole)
+    return flow.measure_now(flow.plan_of(experiment, rows))
 
 
 def _gate(
@@ -508,14 +507,13 @@ def _gate(
     return code
 
 
-def _load(run: str, results: Path) -> Comparison:
+def _load(run: str, results: Path) -> Run:
     """A run by its folder, or by its name below the results folder."""
-    from acmix_bench.compare import compare
     from acmix_bench.record import Store, runs_below
 
     for folder in (Path(run), results / run):
         if (folder / "run.json").exists():
-            return compare(Store(folder).load())
+            return Store(folder).load()
     raise unknown("run", run, runs_below(results), where=str(results))
 
 

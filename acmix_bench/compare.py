@@ -122,11 +122,10 @@ class Comparison:
 def compare(run: Run) -> Comparison:
     """Derive every number of a run's tables from its raw records."""
     rows = run.plan.rows
-    by_label = {row.label: [record for record in run.records if record.cell.row.label == row.label] for row in rows}
+    by_label = _by_label(run)
     planned = Counter(cell.row.label for cell in run.plan.cells)
     timed = len(set(PASSES) & set(run.plan.experiment.meters))
-    withheld = {row.label: _withheld(row, baseline_of(row, rows), by_label) for row in rows}
-    lines = []
+    withheld, lines = withheld_of(run), []
     for row in rows:
         records, first = by_label[row.label], baseline_of(row, rows)
         against = by_label[first.label] if first != row else None
@@ -149,6 +148,19 @@ def compare(run: Run) -> Comparison:
     return Comparison(run=run, lines=tuple(lines))
 
 
+def withheld_of(run: Run) -> dict[str, str | None]:
+    """Why each row's timings are not shown; None where nothing speaks against them."""
+    by_label = _by_label(run)
+    return {row.label: _withheld(row, baseline_of(row, run.plan.rows), by_label) for row in run.plan.rows}
+
+
+def _by_label(run: Run) -> dict[str, list[Record]]:
+    labels: dict[str, list[Record]] = {row.label: [] for row in run.plan.rows}
+    for record in run.records:
+        labels[record.cell.row.label].append(record)
+    return labels
+
+
 def baseline_of(row: Row, rows: Sequence[Row]) -> Row:
     """The first row of the same case, which may be the row itself."""
     return next(other for other in rows if other.case == row.case)
@@ -164,7 +176,7 @@ def _parity(records: list[Record]) -> dict[str, Any]:
 
 
 def _withheld(row: Row, first: Row, by_label: Mapping[str, list[Record]]) -> str | None:
-    """Why a row's timings are not shown; None where nothing speaks against them. A user's operator claims nothing."""
+    """An operator of the user's own claims nothing."""
     ours, theirs = _parity(by_label[row.label]), _parity(by_label[first.label])
     if ours.get("difference", 0) > PARITY:
         return f"it is not the same function as {ours['claims']}, but differs by {ours['difference']:.1g}"
@@ -206,11 +218,11 @@ def _speed(records: list[Record], baseline: list[Record] | None, confidence: flo
     product = _by_repeat(records, "product", images_per_second)
     numbers: dict[str, Any] = {}
     for meter, passes in PASSES.items():
-        ours = _by_repeat(records, meter, lambda record: record)
+        ours = _sampled(records, meter)
         if not ours:
             continue
         rates = {repeat: images_per_second(record) for repeat, record in ours.items()}
-        theirs = _by_repeat(baseline, meter, lambda record: record) if baseline is not None else {}
+        theirs = _sampled(baseline, meter) if baseline is not None else {}
         ratios = [speed_ratio(record, theirs[repeat]) for repeat, record in ours.items() if repeat in theirs]
         twinned = [record for record in (theirs or ours).values() if "again_seconds" in record.values]
         twins = stats.ratio([twin_ratio(record) for record in twinned], confidence=confidence) if twinned else None
@@ -269,12 +281,8 @@ def seed_plan(run: Run, difference: float) -> list[SeedPlan]:
     """
     rows = run.plan.rows
     top1 = {
-        row.label: _by_repeat(
-            [record for record in run.records if record.cell.row.label == row.label],
-            "accuracy",
-            lambda record: record.values["accuracy"],
-        )
-        for row in rows
+        label: _by_repeat(records, "accuracy", lambda record: record.values["accuracy"])
+        for label, records in _by_label(run).items()
     }
     confidence, plans = _confidence(rows), []
     for row in rows:
@@ -293,6 +301,11 @@ def _mixing_weights(records: list[Record]) -> list[tuple[float, float]]:
     """Each mixing layer's factors of attention and convolution after training, the mean over seeds."""
     runs = [record.values["mixing_weights"] for record in records if record.values.get("mixing_weights")]
     return [(fmean(a for a, _ in layer), fmean(b for _, b in layer)) for layer in zip(*runs, strict=True)]
+
+
+def _sampled(records: list[Record], meter: str) -> dict[int, Record]:
+    """A process that was timed in turns with another has no samples where that one ended at once."""
+    return {r.cell.repeat: r for r in records if r.cell.meter == meter and r.status == "ok" and r.values["seconds"]}
 
 
 def _by_repeat(records: list[Record], meter: str, read: Callable[[Record], Any]) -> dict[int, Any]:

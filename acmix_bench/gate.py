@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import field_validator
 
 from acmix_bench import spec, stats, strict
-from acmix_bench.compare import PASSES, compare
+from acmix_bench.compare import PASSES, withheld_of
 from acmix_bench.errors import WAITED_IN_VAIN, UserError
 from acmix_bench.meters import METERS
 from acmix_bench.record import Environment, Record, Run
@@ -137,6 +137,8 @@ def not_compared(base: Run, head: Run) -> list[str]:
                 if failed:
                     told = f"{len(failed)} of {len(cells)} cells of {side.name} have no number"
                     lines.append(f"{pair.label}: {meter}: {told} ({failed[0].reason})")
+                if not cells and _ran(pair.head if side is pair.base else pair.base, meter):
+                    lines.append(f"{pair.label}: {meter}: {side.name} was not measured")
     return lines
 
 
@@ -202,12 +204,12 @@ def _named(row: tuple[str, Case]) -> str:
 
 def _pairs(base: Run, head: Run) -> list[Pair]:
     ours, theirs = _by_row(head), _by_row(base)
-    withheld = [{line.row.label: line.withheld for line in compare(run).lines} for run in (base, head)]
+    refused, wrong = withheld_of(base), withheld_of(head)
     return [
         Pair(
             label=label,
-            base=Side(name="base", records=records, withheld=withheld[0][label]),
-            head=Side(name="head", records=ours[label, case], withheld=withheld[1][label]),
+            base=Side(name="base", records=records, withheld=refused[label]),
+            head=Side(name="head", records=ours[label, case], withheld=wrong[label]),
         )
         for (label, case), records in theirs.items()
         if (label, case) in ours
@@ -224,19 +226,20 @@ def _exact(pair: Pair) -> list[Finding]:
     theirs, ours = _exact_values(pair.base.records), _exact_values(pair.head.records)
     found = []
     for record in pair.head.records:
-        counted = any(other.cell.meter == record.cell.meter and other.status == "ok" for other in pair.base.records)
-        if record.cell.meter in ("params", "macs") and record.status != "ok" and counted:
-            note = f"{record.status}: {record.reason}"
-            found.append(_gone(pair.label, record.cell.meter, 0, note))
-    lost = {finding.metric for finding in found}
+        if record.cell.meter in ("params", "macs") and record.status != "ok" and _ran(pair.base, record.cell.meter):
+            found.append(_gone(pair.label, record.cell.meter, 0, f"{record.status}: {record.reason}"))
     for metric, value in theirs.items():
         if metric in ours:
             change = ours[metric] - value
             kind: Verdict = "regression" if change > 0 else "improvement" if change < 0 else "same"
             found.append(Finding(label=pair.label, metric=metric.name, base=value, head=ours[metric], verdict=kind))
-        elif not metric.conditions and metric.meter not in lost:
+        elif not metric.conditions and _ran(pair.head, metric.meter):
             found.append(_gone(pair.label, metric.name, value, "is not counted any more"))
     return found
+
+
+def _ran(side: Side, meter: str) -> bool:
+    return any(record.cell.meter == meter and record.status == "ok" for record in side.records)
 
 
 def _gone(label: str, metric: str, base: float, note: str) -> Finding:
@@ -277,7 +280,7 @@ def _exact_values(records: list[Record]) -> dict[_Metric, float]:
 def _timing(pair: Pair, meter: str, threshold: float, confidence: float) -> list[Finding]:
     theirs, ours = _seconds(pair.base.records, meter), _seconds(pair.head.records, meter)
     broken = _failures(pair.head, meter)
-    if len(broken) > len(ours) and not _failures(pair.base, meter):
+    if len(broken) > len(ours) and len(_failures(pair.base, meter)) <= len(theirs):
         before = median(median(samples) for samples in theirs.values()) if theirs else 0.0
         return [_gone(pair.label, meter, before, f"{broken[0].status}: {broken[0].reason}")]
     pairs = [(theirs[repeat], ours[repeat]) for repeat in sorted(set(theirs) & set(ours))]

@@ -110,7 +110,7 @@ class Plan(Value):
 class KeptPlan(Plan):
     """A plan as it stands in `run.json`, with the keys of its cells as the version gave them that measured them.
 
-    A version with another axis or meter would give others, and still can read what was measured.
+    A version with more axes would give others, and still can read what was measured.
     """
 
     keys: tuple[str, ...]
@@ -192,10 +192,10 @@ class Store:
             plan = KeptPlan.model_validate_json((self.folder / "run.json").read_text(encoding="utf-8"))
         except OSError as error:
             raise UserError(f"{self.folder}: no run here ({error.strerror}: run.json)") from error
-        except ValidationError as error:
-            raise UserError(f"{self.folder}/run.json: not a run of this version; measure again") from error
+        except (ValidationError, UserError) as error:
+            raise UserError(f"{self.folder}/run.json: not a run that this version can read") from error
         finished = self.finished(plan.keys, plan.environment)
-        return Run(plan=plan, records=tuple(finished[key] for key in plan.keys if key in finished))
+        return Run(plan=plan, records=tuple(_labelled(finished[key], plan) for key in plan.keys if key in finished))
 
     def _records(self) -> Iterator[Record]:
         """Every whole line; one that a kill cut short, or that an older version wrote, is passed over."""
@@ -208,8 +208,16 @@ class Store:
         for line in content.split(b"\n"):
             try:
                 yield Record.model_validate_json(line)
-            except ValidationError:
+            except (ValidationError, UserError):
                 continue
+
+
+def _labelled(record: Record, plan: Plan) -> Record:
+    """The record in the plan's row: it may be from a run that had another name for it."""
+    if record.cell.row in plan.rows:
+        return record
+    row = next(row for row in plan.rows if row.content == record.cell.row.content)
+    return record.model_copy(update={"cell": record.cell.model_copy(update={"row": row})})
 
 
 def runs_below(results: Path) -> Sequence[str]:

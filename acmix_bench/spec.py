@@ -25,6 +25,7 @@ from acmix_bench.meters import METERS
 PACKAGE = resources.files("acmix_bench")
 FILES = {"variant": ("variants", ".yaml"), "experiment": ("experiments", ".yaml"), "published": ("published", ".csv")}
 OPERATORS = ("acmix", "conv", "plain")
+DEFAULT_BACKBONE = "nano"
 # The code whose behaviour a measurement depends on: part of every cell's key.
 MEASURED_CODE = ("ops", "backbones", "data", "meters")
 
@@ -179,7 +180,7 @@ class Experiment(Value):
     baseline: str = "acmix"
     variants: tuple[str, ...] = Field((), description="names, files or axis=value[,value] grids")
     models: tuple[str, ...] = Field((), description="BACKBONE[-VARIANT][@SIZE] names, in place of variants")
-    backbone: str = "nano"
+    backbone: str = DEFAULT_BACKBONE
     image_size: int | None = Field(None, ge=1)
     data: str | None = None
     implementation: Literal["production", "reference"] | None = Field(

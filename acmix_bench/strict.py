@@ -63,7 +63,7 @@ def _explained(error: Any, model: type[BaseModel], where: str) -> UserError:
     if error["type"] == "literal_error":
         values = ast.literal_eval("[" + error["ctx"]["expected"].replace(" or ", ", ") + "]")
         what = "key" if key == "[key]" else "value"  # of a mapping
-        place = ".".join(parents) if key == "[key]" else key
+        place = ".".join(parents[:-1]) if key == "[key]" else key
         return unknown(what, str(error["input"]), values, where=f"{where}: {place}")
     if error["type"] == "missing":
         return UserError(f"{where}: key '{key}' is missing")

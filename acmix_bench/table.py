@@ -407,10 +407,10 @@ def _several(number: int, one: str, more: str) -> str:
 def _why_it_stopped(comparison: Comparison) -> str:
     """How many processes ended because the intervals were narrow, and how many because the time was up."""
     ends: Counter[str] = Counter()
-    firsts = {line.row.case: line for line in reversed(comparison.lines)}.values()
     for meter in PASSES:
-        for line in firsts:
-            ends.update(timing.stopped if (timing := getattr(line, meter)) else {})
+        timed = [line for line in comparison.lines if getattr(line, meter)]
+        for line in {line.row.case: line for line in timed}.values():
+            ends.update(getattr(line, meter).stopped)
     protocol = comparison.run.plan.experiment.protocol
     told = (
         f" {ends['narrow']} of {ends.total()} processes ended with every ratio within ±{100 * protocol.precision:g} %, "

@@ -247,3 +247,23 @@ def test_seeds_are_planned_from_differences_to_the_baseline_of_the_same_case(pla
     for pilot in pilots:
         assert (pilot.seeds, pilot.spread) == (3, pytest.approx(0.01))
         assert pilot.needed == stats.samples_to_detect(0.01, 0.005, confidence=stats.simultaneous(3))
+
+
+def test_a_record_belongs_to_its_row_whatever_an_earlier_run_called_it(plan: Plan, tmp_path: Path) -> None:
+    """What was one run's baseline is another's `operator=conv`: its records are reused under the new name."""
+
+    def learn(cells: Sequence[Cell], timeout: float) -> list[Outcome]:
+        accuracy = 0.9 if cells[0].row.variant.operator == "conv" else 0.5
+        known = [cell.model_copy(update={"row": plan.rows[0]}) for cell in cells]  # to the fake meter
+        values = {"accuracy": accuracy, "test_images": 360}
+        return [Outcome(status="ok", values=values)] if cells[0].meter == "accuracy" else answer(known)
+
+    other = [plan.rows[1].model_copy(update={"label": "baseline"}), plan.rows[0].model_copy(update={"label": "acmix"})]
+    run(ablate.plan_of(plan.experiment, other), tmp_path, learn)
+    lines = {line.row.label: line for line in run(plan, tmp_path, learn).comparison.lines}
+    assert {label: line.accuracy.value for label, line in lines.items()} == {
+        "baseline": 0.5,
+        "operator=conv": 0.9,
+        "shift=tensor": 0.5,
+    }
+    assert all(line.missing == 0 for line in lines.values())

@@ -138,6 +138,8 @@ def test_ctrl_c_while_starting_is_one_line(seconds: float, tmp_path: Path) -> No
             ["ablate", "-e", "speed", "--set", "implementation=reference"],
             "are one and the same measurement with",
         ),
+        (["ablate", "-e", "memory", "--set", "image_size=112"], "image_size and data have no effect there"),
+        (["throughput", "nano", "--set", "image_size=28"], "image_size and data have no effect there"),
         (["ablate", "--set", "implementation=compild"], "unknown value 'compild'"),
         (["flops", "nano", "-v", "acmix"], "give models or --variant, not both"),
         (["train", "-v", "shift=tensor,group"], "train takes one variant"),

@@ -123,8 +123,7 @@ def test_unlike_environments_are_refused_by_name(plan: Plan, tmp_path: Path) -> 
 
 def test_unlike_machines_that_timed_nothing_are_compared(plan: Plan, tmp_path: Path) -> None:
     """What is exact is so on any machine."""
-    experiment = plan.experiment.model_copy(update={"meters": ("params", "macs")})
-    exact = plan.model_copy(update={"experiment": experiment})
+    exact = ablate.plan_of(spec.with_settings(plan.experiment, ["meters=params,macs"]), plan.rows)
     elsewhere = exact.model_copy(update={"environment": plan.environment.model_copy(update={"cpu": "another"})})
     base = run(exact, tmp_path / "base")
     assert call(base, run(elsewhere, tmp_path / "head"))[0] == 0
@@ -165,6 +164,8 @@ def test_a_head_that_leaves_base_waiting_is_a_regression(plan: Plan, tmp_path: P
     code, _, errors = call(waiting, broken)
     assert code == 3
     assert "regression: shift=tensor: inference crashed: boom" in errors
+    cut_short = altered(waiting, tmp_path / "cut", "inference", seconds=[], stopped="other")  # its turn never came
+    assert call(cut_short, broken)[0] == 3
     for base, head in ((broken, waiting), (broken, broken)):  # mended, and as bad as before
         code, told, _ = call(base, head)
         assert code == 0
@@ -198,6 +199,23 @@ def test_a_row_that_is_no_longer_its_function_is_a_regression_however_fast(plan:
     assert any("timings of head are withheld" in line for line in told["not_compared"])
 
 
+def test_one_failure_in_base_does_not_hide_a_head_that_always_fails(plan: Plan, tmp_path: Path) -> None:
+    base = run(plan, tmp_path / "base")
+    path = base / "records.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    timed = [r for r in records if r["cell"]["meter"] == "inference" and r["cell"]["row"]["label"] == "shift=tensor"]
+    timed[0] |= {"status": "timeout", "reason": "no answer", "values": {}}
+    path.write_text("\n".join(map(json.dumps, records)) + "\n")
+    assert call(base, run(plan, tmp_path / "head", crash="shift=tensor"))[0] == 3
+
+
+def test_a_meter_that_head_did_not_run_is_said_and_no_regression(plan: Plan, tmp_path: Path) -> None:
+    fewer = ablate.plan_of(spec.with_settings(plan.experiment, ["meters=params,inference"]), plan.rows)
+    code, told, _ = call(run(plan, tmp_path / "base"), run(fewer, tmp_path / "head"))
+    assert code == 0
+    assert "baseline: macs: head was not measured" in told["not_compared"]
+
+
 def test_a_count_that_head_has_lost_is_a_regression(plan: Plan, tmp_path: Path) -> None:
     base = altered(run(plan, tmp_path / "raw"), tmp_path / "base", "macs", ledger=50)
     code, _, errors = call(base, altered(base, tmp_path / "head", "macs", ledger=None))
@@ -210,15 +228,15 @@ def test_peak_bytes_of_another_batch_are_another_metric(plan: Plan, tmp_path: Pa
     base = run(plan, tmp_path / "base")
     more = altered(base, tmp_path / "more", "inference", peak_bytes=2**21)
     assert call(base, more)[0] == 3
-    batch = plan.experiment.model_copy(update={"protocol": plan.experiment.protocol.model_copy(update={"batch": 16})})
-    other = run(plan.model_copy(update={"experiment": batch}), tmp_path / "other")
+    batch = spec.with_settings(plan.experiment, ["batch=16"])
+    other = run(ablate.plan_of(batch, plan.rows), tmp_path / "other")
     other = altered(other, tmp_path / "altered", "inference", peak_bytes=2**21, batch=16)
     assert call(base, other)[0] == 4
 
 
 def test_rows_of_one_name_on_two_backbones_are_not_compared(plan: Plan, tmp_path: Path) -> None:
     rows = [row.model_copy(update={"case": row.case.model_copy(update={"image_size": 16})}) for row in plan.rows]
-    base, head = run(plan, tmp_path / "base"), run(plan.model_copy(update={"rows": rows}), tmp_path / "head")
+    base, head = run(plan, tmp_path / "base"), run(ablate.plan_of(plan.experiment, rows), tmp_path / "head")
     code, told, _ = call(base, head)
     assert code == 5
     assert "baseline on nano@14 is only in base" in told["not_compared"]

@@ -131,6 +131,7 @@ def test_nothing_is_shown_against_a_baseline_that_is_withheld(tmp_path: Path) ->
     assert baseline.inference is None
     assert other.inference is not None
     assert other.inference.ratio is None
+    assert "0 of 2 processes ended" in tables(done.comparison)[0].render("text")
 
 
 def test_a_users_operator_claims_nothing_and_need_not_know_float64(
