@@ -184,7 +184,7 @@ def test_a_run_can_be_read_back(plan: Plan, tmp_path: Path) -> None:
     finished = run(plan, tmp_path)
     assert compare(Store(tmp_path).load()) == finished.comparison
     (tmp_path / "run.json").write_text(json.dumps({"no": "plan"}))
-    with pytest.raises(UserError, match="not a run of this version"):
+    with pytest.raises(UserError, match="not a run that this version can read"):
         Store(tmp_path).load()
 
 

@@ -67,7 +67,8 @@ def test_ablate_from_a_variant_alone_then_table_and_plot(tmp_path: Path) -> None
     assert not (tmp_path / "results").exists(), "a dry run leaves nothing"
 
     code, out, err = acmix_bench(*command, folder=tmp_path)
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert all("cells" in line for line in err.splitlines()), "only the progress of a slow machine"
     assert "baseline" in out
     assert "shift=tensor" in out
     records = (tmp_path / "results/custom/records.jsonl").read_text().splitlines()
