@@ -15,7 +15,8 @@ from acmix_bench.meters.turns import Turns
 from acmix_bench.progress import Progress
 from acmix_bench.record import Environment, Plan, Record, Run, Store, machine_state, this_environment
 from acmix_bench.spec import Cell, Experiment, Row
-from acmix_bench.table import tables, to_csv
+from acmix_bench.table import tables
+from acmix_bench.table.raw import to_csv
 
 Measure = Callable[[Sequence[Cell], float], list[launch.Outcome]]
 Check = Callable[[list[Cell], float], None]

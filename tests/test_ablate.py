@@ -15,7 +15,7 @@ from acmix_bench.errors import UserError
 from acmix_bench.launch import Outcome
 from acmix_bench.record import Plan, Store
 from acmix_bench.spec import Case, Cell
-from acmix_bench.table import main_table
+from acmix_bench.table.main import main_table
 
 NANO_16 = Case(backbone="nano", image_size=16, data="digits")
 SPEED = {"baseline": 100.0, "operator=conv": 400.0, "shift=tensor": 50.0}

@@ -89,7 +89,9 @@ def test_an_operator_beside_the_experiment_is_found(
 def test_what_cannot_be_served_is_one_line(
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken = other_version(tmp_path / "old", "cli.py", "@app.command(hidden=True)\n", "")
+    broken = other_version(
+        tmp_path / "old", "cli/__init__.py", 'app.command("serve", hidden=True)(versions.serve)\n', ""
+    )
     for base, message in ((tmp_path / "none", "cannot be run"), (broken, "base: ")):
         arguments = ["regress", "--base", base, "-e", experiment, "--results", tmp_path / "results"]
         monkeypatch.setattr(sys, "argv", ["acmix-bench", *map(str, arguments)])

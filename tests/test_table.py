@@ -14,7 +14,8 @@ from acmix_bench.figure import draw
 from acmix_bench.record import Run
 from acmix_bench.rounding import count, difference, percent, rate, ratio
 from acmix_bench.stats import Estimate
-from acmix_bench.table import tables, to_csv
+from acmix_bench.table import tables
+from acmix_bench.table.raw import to_csv
 
 
 @pytest.fixture

@@ -1,0 +1,76 @@
+"""The command line: each command reads its arguments, makes one call, and prints.
+
+Exit codes: 0 fine, 1 some cells failed, 2 a user's mistake, 3 a regression, 4 not comparable, 5 nothing was measured,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+
+import typer
+
+from acmix_bench.cli import measure, versions, view, weights
+from acmix_bench.cli.common import note
+from acmix_bench.errors import Interrupted, UserError
+
+app = typer.Typer(
+    help="""Benchmark and ablation harness for ACmix, the mix of convolution and self-attention.
+
+\b
+Examples:
+  acmix-bench ablate --experiment paths        the main job: a comparison table in minutes
+  acmix-bench ablate --variant shift=tensor    one change against the baseline
+  acmix-bench flops operator-64-acmix@28       MACs by stage, and what counters miss
+  acmix-bench compare base head                what one run is slower or dearer in than another
+  acmix-bench list                             all names that the other commands take
+""",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "list": view.list_names,
+    "show": view.show,
+    "ablate": measure.ablate,
+    "flops": measure.flops,
+    "throughput": measure.throughput,
+    "train": measure.train,
+    "table": view.table,
+    "plan": view.plan,
+    "compare": versions.compare_runs,
+    "regress": versions.regress,
+    "plot": view.plot,
+    "import-weights": weights.import_weights,
+    "predict": weights.predict,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(command)
+app.command("serve", hidden=True)(versions.serve)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without × or ± gets a question mark
+    sys.path.append("")  # an operator of the user's own is imported from the working folder
+    try:
+        app()
+    except UserError as error:
+        note(f"error: {error}")
+        raise SystemExit(2) from None
+    except Interrupted as error:
+        note(str(error))
+        raise SystemExit(130) from None
+    except SystemExit as end:
+        if end.code == 130:  # typer has turned Ctrl-C into this without a word
+            note("interrupted")
+        raise
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(0) from None

@@ -1,0 +1,217 @@
+"""Commands that measure: ablate, flops, throughput, train."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from acmix_bench import backbones, spec
+from acmix_bench.cli.common import JsonOption, ResultsOption, SetOption, note
+from acmix_bench.errors import Interrupted, UserError
+from acmix_bench.spec import Experiment, Row
+
+if TYPE_CHECKING:
+    from acmix_bench.compare import Comparison
+
+VariantOption = Annotated[
+    list[str] | None,
+    typer.Option("--variant", "-v", help="A name, a YAML file, or axis=value[,value][,axis=value...]. Repeatable."),
+]
+ModelsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[MODEL]...", help="BACKBONE[-VARIANT][@SIZE]: nano, nano-acmix@32, operator-64-acmix."),
+]
+
+
+def ablate(
+    experiment: Annotated[str, typer.Option("--experiment", "-e", help="A name or a YAML file.")] = "custom",
+    variant: VariantOption = None,
+    settings: SetOption = None,
+    results: ResultsOption = Path("results"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells, measure nothing.")] = False,
+) -> None:
+    """Measure an experiment's variants and print the comparison tables.
+
+    Cells that were measured before, on this machine and with this code, are kept. Ctrl-C keeps what is done.
+
+    \b
+    Examples:
+      acmix-bench ablate --experiment paths
+      acmix-bench ablate --variant shift=tensor
+      acmix-bench ablate --variant mix=fixed,alpha,heads=2,4 --set epochs=4
+    """
+    chosen = spec.with_settings(spec.load_experiment(experiment), settings or [])
+    from acmix_bench import ablate as flow
+    from acmix_bench.record import Store
+
+    plan = flow.plan_of(chosen, flow.rows_of(chosen, variant or []))
+    store = Store(results / chosen.name)
+    if dry_run:
+        finished = flow.finished(plan, store)
+        for cell in plan.cells:
+            print(f"{cell.key}  {cell.meter:<9} {cell.repeat}  {cell.row.label}{'  (done)' * (cell.key in finished)}")
+        print(f"{len(plan.cells)} cells, {len(finished)} done, in {store.folder}")
+        return
+    outcome = flow.ablate(plan, store)
+    _print_tables(outcome.comparison)
+    print(f"Records and tables: {store.folder}/")
+    if not outcome.measured and not outcome.interrupted:
+        note(f"nothing was left to measure; remove {store.folder} to measure again")
+    if outcome.interrupted:
+        raise Interrupted("interrupted: what is finished is kept; the same command goes on from here")
+    raise typer.Exit(_exit_code(outcome.comparison))
+
+
+def flops(
+    model: ModelsArgument = None,
+    variant: VariantOption = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Break each model down by layer and stage.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail where an operation is in no book of the ledger.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Count parameters and MACs by stage, in a ledger of every operation, beside what fvcore and FlopCounterMode say.
+
+    Without a model: every variant on the nano backbone.
+
+    \b
+    Examples:
+      acmix-bench flops
+      acmix-bench flops operator-64-acmix@28
+      acmix-bench flops nano nano-acmix@32 --layers
+      acmix-bench flops resnet50-acmix --strict
+    """
+    comparison = _measure("flops: parameters and multiply-adds", model, variant, ("params", "macs"), [])
+    if as_json:
+        _print_json(comparison, ("layers",) if layers else ())
+    else:
+        _print_tables(comparison)
+    if layers and not as_json:
+        from acmix_bench.table.cost import layer_table, stage_table
+
+        for line in comparison.lines:
+            if "layers" in line.exact:
+                print("\n" + layer_table(line).render("text"), end="")
+                print("\n" + stage_table(line).render("text"), end="")
+    if strict:
+        _refuse_unknown(comparison)
+    raise typer.Exit(_exit_code(comparison))
+
+
+def throughput(
+    model: ModelsArgument = None,
+    variant: VariantOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure images a second and peak memory, forward and training, with intervals; models alternate.
+
+    Without a model: every variant that trains, on the nano backbone.
+
+    \b
+    Examples:
+      acmix-bench throughput nano nano-acmix --set batch=8 --set processes=12
+      acmix-bench throughput operator-64@56 operator-64-acmix@56
+    """
+    comparison = _measure("throughput: images a second", model, variant, ("inference", "training"), settings or [])
+    (_print_json if as_json else _print_tables)(comparison)
+    raise typer.Exit(_exit_code(comparison))
+
+
+def train(
+    variant: Annotated[str, typer.Option("--variant", "-v", help="A name, a YAML file, or axis=value.")] = "acmix",
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one variant from one seed, showing loss and top-1 after every epoch.
+
+    \b
+    Examples:
+      acmix-bench train
+      acmix-bench train --variant conv3x3 --set epochs=3 --set image_size=32
+    """
+    from acmix_bench import ablate as flow
+    from acmix_bench import launch
+
+    variants = spec.expand(variant, spec.load_variant("acmix"))
+    if len(variants) > 1:
+        raise UserError(f"--variant {variant}: train takes one variant; ablate takes a grid")
+    experiment = spec.with_settings(_ad_hoc("train: one variant", ("accuracy",)), settings or [])
+    case = backbones.case_of(experiment.backbone, image_size=experiment.image_size, data=experiment.data)
+    row = flow.implemented(Row(label=variant, variant=variants[0], case=case), experiment)
+    cell = flow.plan_of(experiment, [row]).cells[0].model_copy(update={"repeat": seed})
+    outcome = launch.train_here(cell, _print_epoch)
+    if outcome.status != "ok":
+        note(f"{outcome.status}: {outcome.reason}")
+        raise typer.Exit(1)
+    values = outcome.values
+    if as_json:
+        print(json.dumps(values))
+        return
+    print(f"top-1 {100 * values['accuracy']:.2f} %")
+
+
+def _ad_hoc(title: str, meters: tuple[str, ...]) -> Experiment:
+    """An experiment that no file holds: what a single command measures."""
+    name, _, question = title.partition(": ")
+    return spec.load_experiment("custom").model_copy(update={"name": name, "question": question, "meters": meters})
+
+
+def _measure(
+    title: str, models: list[str] | None, variants: list[str] | None, meters: tuple[str, ...], settings: list[str]
+) -> Comparison:
+    """Measure models by name, or else on nano these variants, or all that have all these meters."""
+    from acmix_bench import ablate as flow
+
+    if models and variants:
+        raise UserError("give models or --variant, not both: a model names its variant, as in nano-acmix")
+    experiment = spec.with_settings(_ad_hoc(title, meters), settings)
+    if models:
+        rows = flow.rows_of(experiment.model_copy(update={"models": tuple(models)}))
+    else:
+        known = {name: spec.load_variant(name) for name in spec.known("variant")}
+        whole = [name for name, variant in known.items() if all(map(variant.is_measured_by, experiment.meters))]
+        rows = flow.rows_of(experiment, variants or whole)
+    return flow.measure_now(flow.plan_of(experiment, rows))
+
+
+def _refuse_unknown(comparison: Comparison) -> None:
+    """End with exit code 1 where a row's cost is not complete, naming what is not in it."""
+    complete = True
+    for line in comparison.lines:
+        keys = ("unknown", "no_formula", "count_with_ledger_failed")
+        names = sorted({name for key in keys for name in line.exact.get(key, {})})
+        if names:
+            note(f"error: {line.row.label}: no cost is known of {', '.join(names)}")
+            complete = False
+    if not complete:
+        raise typer.Exit(1)
+
+
+def _print_tables(comparison: Comparison) -> None:
+    from acmix_bench.table import tables
+
+    print("\n".join(table.render("text") for table in tables(comparison)), end="")
+
+
+def _print_json(comparison: Comparison, more: Sequence[str] = ()) -> None:
+    from acmix_bench.table.raw import flat
+
+    rows = [flat(line) | {name: line.exact.get(name) for name in more} for line in comparison.lines]
+    print(json.dumps(rows, indent=1))
+
+
+def _print_epoch(epoch: int, loss: float, accuracy: float) -> None:
+    note(f"epoch {epoch}: loss {loss:.4f}, top-1 {100 * accuracy:.2f} %")
+
+
+def _exit_code(comparison: Comparison) -> int:
+    if not comparison.run.records:
+        return 5
+    return 1 if any(line.problems for line in comparison.lines) else 0

@@ -1,0 +1,133 @@
+"""Commands that hold one version against another: compare, regress, and serve, which regress drives."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from acmix_bench import spec
+from acmix_bench.cli.common import JsonOption, ResultsOption, SetOption, load, note
+
+if TYPE_CHECKING:
+    from acmix_bench.meters.turns import Turns
+    from acmix_bench.record import Run
+
+ThresholdsOption = Annotated[
+    Path | None, typer.Option("--thresholds", help="YAML: how much slower is a regression, by meter and row.")
+]
+
+
+def compare_runs(
+    base: Annotated[str, typer.Argument(help="A run's folder, or its name below the results folder.")],
+    head: Annotated[str, typer.Argument(help="The run that must not be worse.")],
+    thresholds: ThresholdsOption = None,
+    allow_unlike: Annotated[
+        bool, typer.Option("--allow-unlike", help="Compare the timings of unlike environments, and mark them.")
+    ] = False,
+    results: ResultsOption = Path("results"),
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two runs: what is exact to the last unit, timings as far as their noise allows.
+
+    Exit codes: 0 no regression, 3 a regression, 4 timings of unlike environments, 5 nothing to compare.
+
+    \b
+    Examples:
+      acmix-bench compare results/yesterday results/today
+      acmix-bench compare base head --thresholds mine.yaml
+    """
+    raise typer.Exit(
+        _gate(load(base, results), load(head, results), thresholds, allow_unlike=allow_unlike, as_json=as_json)
+    )
+
+
+def regress(
+    base: Annotated[
+        Path, typer.Option("--base", help="The Python of an environment with the version to compare with.")
+    ],
+    experiment: Annotated[str, typer.Option("--experiment", "-e", help="A name or a YAML file.")] = "regress",
+    budget: Annotated[float, typer.Option("--budget", help="Seconds after which it stops, after 8 pairs.")] = 120.0,
+    settings: SetOption = None,
+    thresholds: ThresholdsOption = None,
+    results: ResultsOption = Path("results"),
+    as_json: JsonOption = False,
+) -> None:
+    """Measure another version of this package and this one alternately, and compare them.
+
+    `nox -s regress -- --base REF` makes the other version's environment from a git reference. Exit codes as compare's.
+
+    Example: acmix-bench regress --base .nox/base/venv/bin/python
+    """
+    from acmix_bench import gate
+    from acmix_bench import regress as sides
+
+    chosen = spec.with_settings(spec.load_experiment(experiment), settings or [])
+    gate.load_thresholds(thresholds)  # a mistake in them is told before anything is measured
+    folder = results / "regress"
+    for name in ("base", "head"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    arguments = (experiment, settings or [])
+    with (
+        sides.served("base", base, *arguments, folder / "base") as old,
+        sides.served("head", Path(sys.executable), *arguments, folder / "head") as new,
+    ):
+        ended = sides.measure(old, new, budget, chosen.protocol.precision, note)
+        runs = old.store.load(), new.store.load()
+    note(f"stopped for {ended}; records: {folder}/")
+    raise typer.Exit(_gate(*runs, thresholds, allow_unlike=False, as_json=as_json, report=folder / "report.json"))
+
+
+def serve(
+    experiment: Annotated[str, typer.Argument()],
+    folder: Annotated[Path, typer.Option("--folder")],
+    settings: SetOption = None,
+) -> None:
+    """Measure an experiment's groups of cells as their numbers come on stdin: what regress drives."""
+    from acmix_bench import ablate as flow
+    from acmix_bench.record import Store
+
+    chosen = spec.with_settings(spec.load_experiment(experiment), settings or [])
+    plan = flow.plan_of(chosen, flow.rows_of(chosen))
+    print(*(group[0].repeat for group in spec.groups_of(plan.cells)), flush=True)
+    for number in flow.serve(plan, Store(folder), map(_asked, sys.stdin)):
+        print(number, flush=True)
+
+
+def _asked(line: str) -> tuple[int, Turns]:
+    """A group's number, where to meet the other version, and which of them begins."""
+    from acmix_bench.meters.turns import Turns
+
+    number, path, first = line.split()
+    return int(number), Turns(path=Path(path), first=first == "first")
+
+
+def _gate(
+    base: Run, head: Run, thresholds: Path | None, *, allow_unlike: bool, as_json: bool, report: Path | None = None
+) -> int:
+    """Print what two runs differ by, and give the exit code that goes with it."""
+    from acmix_bench import gate
+    from acmix_bench.table.decide import gate_table
+
+    limits, differences = gate.load_thresholds(thresholds), gate.unlike(base, head)
+    found = gate.findings(base, head, limits, timings=allow_unlike or not differences)
+    code = gate.exit_code(found, differences, allowed=allow_unlike)
+    alone = gate.not_compared(base, head)
+    told = {"exit_code": code, "unlike": differences, "not_compared": alone}
+    text = json.dumps(told | {"findings": [asdict(finding) for finding in found]}, indent=1)
+    if report:
+        report.write_text(text + "\n", encoding="utf-8")
+    print(text if as_json else gate_table(found, differences, alone).render("text"), end="")
+    if differences and not allow_unlike:
+        note("error: timings are not comparable: " + "; ".join(differences) + " differ (--allow-unlike does it)")
+    if code == 5:
+        note("error: nothing was measured that both runs have")
+    for finding in found:
+        if finding.verdict == "regression":
+            note(f"regression: {finding.label}: {finding.metric} {finding.note}".rstrip())
+    return code

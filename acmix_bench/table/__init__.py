@@ -1,0 +1,26 @@
+"""Tables as terminal text, Markdown, LaTeX or CSV. `rounding` rounds; the CSV has every digit."""
+
+from __future__ import annotations
+
+from acmix_bench.compare import Comparison
+from acmix_bench.published import figures_of
+from acmix_bench.table.cost import cost_table, counter_table, ledger_table
+from acmix_bench.table.grid import Table
+from acmix_bench.table.main import main_table, mix_table, published_table, speed_table
+
+
+def tables(comparison: Comparison) -> list[Table]:
+    """Every table that the run's meters fill."""
+    meters = comparison.run.plan.experiment.meters
+    made = []
+    if set(meters) & {"params", "macs", "inference", "training", "accuracy"}:
+        made.append(main_table(comparison))
+    if set(meters) & {"inference", "training"}:
+        made.append(speed_table(comparison))
+    if any(line.mixing_weights for line in comparison.lines):
+        made.append(mix_table(comparison))
+    if any(figures_of(line.row) for line in comparison.lines) and {"params", "macs"} <= set(meters):
+        made.append(published_table(comparison))
+    if "macs" in meters:
+        made += [cost_table(comparison), ledger_table(comparison), counter_table(comparison)]
+    return made
