@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from test_launch import QUICK, cell_of
@@ -11,6 +13,7 @@ from test_launch import QUICK, cell_of
 from acmix_bench.meters import latency
 from acmix_bench.meters.latency import _alternate
 from acmix_bench.meters.subject import Subject
+from acmix_bench.meters.turns import Turns
 
 
 class Time:
@@ -47,8 +50,8 @@ def test_every_block_times_each_once_in_an_order_of_its_own() -> None:
     first, second = _alternate(subjects("acmix", "conv3x3", seconds=10.0), time.prepare(lambda _: 0.1), time)
     assert len(first["seconds"]) == len(second["seconds"]) == len(first["again_seconds"])
     assert "again_seconds" not in second
-    blocks_start = len(time.log) - 6 * len(first["seconds"]) - 2  # at the end two are run once more, for their memory
-    sampled = time.log[blocks_start:-2:2]  # every step is timed after one that is not
+    blocks_start = len(time.log) - 6 * len(first["seconds"])
+    sampled = time.log[blocks_start::2]  # every step is timed after one that is not
     blocks = [tuple(sampled[at : at + 3]) for at in range(0, len(sampled), 3)]
     assert all(sorted(block) == [0, 1, 2] for block in blocks)
     assert len(set(blocks)) > 2
@@ -63,6 +66,34 @@ def test_it_stops_when_the_ratio_is_known_or_the_time_is_up() -> None:
     wide, _ = _alternate(subjects("acmix", "conv3x3", seconds=20.0), time.prepare(lambda _: next(noisy)), time)
     assert wide["stopped"] == "budget"
     assert 2 * 3 * len(wide["seconds"]) * 0.11 == pytest.approx(60, rel=0.2)
+
+
+def test_two_processes_warm_up_and_time_one_after_the_other(tmp_path: Path) -> None:
+    log: list[str] = []
+
+    def side(name: str, first: bool, seconds: float) -> list[latency.Values | Exception]:
+        time = Time()
+
+        def prepare(subject: Subject, batch: int):
+            def step() -> None:
+                log.append(name)
+                time.now += 0.1
+
+            return step, lambda: None
+
+        turns = Turns(path=tmp_path / "turns", first=first)
+        return _alternate(subjects("acmix", seconds=seconds), prepare, time, turns)
+
+    with ThreadPoolExecutor(2) as pool:
+        ends = pool.submit(side, "base", True, 1.0), pool.submit(side, "head", False, 10.0)
+        (base,), (head,) = (end.result(timeout=30) for end in ends)
+    runs = [(name, len(list(steps))) for name, steps in itertools.groupby(log)]
+    assert [name for name, _ in runs] == ["base", "head"] * (len(runs) // 2)
+    assert runs[0][1] == runs[1][1] > 3, "the warm-up and the step that is watched for memory"
+    assert all(steps == 2 for _, steps in runs[2:])
+    assert base["stopped"] == "budget"
+    assert head["stopped"] == "other"
+    assert len(base["seconds"]) == len(head["seconds"]) == (len(runs) - 2) // 2
 
 
 def test_a_warm_up_that_never_settles_is_said() -> None:

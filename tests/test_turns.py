@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from acmix_bench.meters import turns
-from acmix_bench.meters.turns import Turns
+from acmix_bench.meters.turns import Token, Turns
 
 
 def test_two_run_in_turns_until_one_ends(tmp_path: Path) -> None:
@@ -32,6 +33,15 @@ def test_two_run_in_turns_until_one_ends(tmp_path: Path) -> None:
     assert log[:10] == ["base", "head"] * 5
     assert len(log) <= 11
     assert not (tmp_path / "turns").exists(), "the next pair can meet at the same place"
+
+
+def test_after_its_end_nothing_is_taken_or_given() -> None:
+    ours, theirs = socket.socketpair()
+    token = Token(ours, held=False)
+    theirs.close()
+    assert not token.take()
+    assert not token.take()
+    assert not token.give()
 
 
 @pytest.mark.parametrize("first", [True, False])

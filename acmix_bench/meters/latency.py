@@ -113,10 +113,10 @@ class _Timed:
 
     subject: Subject
     step: Step
-    release: Step
     first_seconds: float
     stable: bool
     calls: int
+    peak_bytes: int | None
     seconds: list[float] = field(default_factory=list)
 
 
@@ -125,9 +125,12 @@ def _alternate(
 ) -> list[Values | Exception]:
     """Time all subjects, block by block, until the intervals are narrow or the time is up.
 
-    With `turns`, each block waits for that of a subject in another process.
+    With `turns`, these warm up, and each block is timed, while the subject of another process waits.
     """
     batch = subjects[0].protocol["batch"]
+    token = turns.join() if turns else None
+    if token:
+        token.take()
     twins = [subjects[0]] if len(subjects) > 1 else []
     while True:
         try:
@@ -138,9 +141,11 @@ def _alternate(
             if batch == 1:
                 raise
             batch //= 2
+    if token:
+        token.give()
     timed = [one for one in ready if isinstance(one, _Timed)]
     with _no_collection():
-        stopped = _sample(timed, subjects[0], clock, turns.join() if turns else None)
+        stopped = _sample(timed, subjects[0], clock, token)
     twin = ready.pop() if twins else None
     results: list[Values | Exception] = []
     for number, one in enumerate(ready):
@@ -148,7 +153,7 @@ def _alternate(
             results.append(one)
             continue
         values = {"seconds": one.seconds, "calls": one.calls, "batch": batch, "stopped": stopped}
-        values |= {"first_seconds": one.first_seconds, "warmed_up": one.stable, "peak_bytes": _peak_bytes(one)}
+        values |= {"first_seconds": one.first_seconds, "warmed_up": one.stable, "peak_bytes": one.peak_bytes}
         if number == 0 and isinstance(twin, _Timed):
             values["again_seconds"] = twin.seconds
         results.append(values)
@@ -160,7 +165,7 @@ class OutOfMemory(Exception):
 
 
 def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock) -> _Timed | Exception:
-    """Build and warm up, until three steps in a row take alike or half the subject's time is spent.
+    """Build and warm up, until three steps in a row take alike or half the subject's time is spent; measure memory.
 
     What a variant's own code raises is its result, and ends none of the others.
     """
@@ -171,6 +176,7 @@ def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock) -> _Tim
         warm_up = [_seconds(step, 1, subject.device, clock)]
         while clock() < limit and not _is_stable(warm_up):
             warm_up.append(_seconds(step, 1, subject.device, clock))
+        peak_bytes = _peak_bytes(subject, step, release)
     except UserError:
         raise
     except Exception as error:
@@ -178,8 +184,14 @@ def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock) -> _Tim
             raise OutOfMemory(str(error)) from error
         return error
     calls = max(1, math.ceil(SAMPLE_SECONDS / max(min(warm_up), 1e-9)))
-    stable = _is_stable(warm_up)
-    return _Timed(subject=subject, step=step, release=release, first_seconds=first, stable=stable, calls=calls)
+    return _Timed(
+        subject=subject,
+        step=step,
+        first_seconds=first,
+        stable=_is_stable(warm_up),
+        calls=calls,
+        peak_bytes=peak_bytes,
+    )
 
 
 def _is_stable(seconds: list[float]) -> bool:
@@ -190,6 +202,8 @@ def _is_stable(seconds: list[float]) -> bool:
 def _sample(timed: list[_Timed], first: Subject, clock: Clock, token: Token | None) -> str:
     """Sample in blocks; `narrow`, `budget` or `other` (it ended in the other process) says why it stopped."""
     order, shuffle = list(timed), random.Random(first.seed)
+    if token and not token.take():
+        return "other"
     end = clock() + first.protocol["seconds"] * len(timed) * (2 if token else 1)
     blocks, stopped = 0, ""
     while timed and not stopped:
@@ -253,22 +267,22 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
-def _peak_bytes(timed: _Timed) -> int | None:
+def _peak_bytes(subject: Subject, step: Step, release: Step) -> int | None:
     """Most memory that torch holds at one time in a step, above what it held before; None where torch does not tell.
 
     On the CPU one more step is run, and its tensors are watched. What an operation takes for itself is not seen, and
     nothing at all of compiled code.
     """
-    timed.release()
-    device = timed.subject.device
+    release()
+    device = subject.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        timed.step()
+        step()
         return torch.cuda.max_memory_allocated(device) - before
-    if device.type != "cpu" or timed.subject.variant.is_compiled:
+    if device.type != "cpu" or subject.variant.is_compiled:
         return None
     with LiveMemory() as memory:
-        timed.step()
-    timed.release()
+        step()
+    release()
     return memory.peak
