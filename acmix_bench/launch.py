@@ -11,6 +11,7 @@ import ctypes
 import gc
 import multiprocessing
 import os
+import random
 import signal
 import traceback
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ from acmix_bench.spec import Cell
 _PRELOAD = [f"acmix_bench.{name}" for name in ("cli", "meters.accuracy", "meters.latency", "meters.macs")]
 _PRELOAD.append("torch._dynamo")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
+HOLES = 128  # 4 KiB to 4 MiB each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +130,8 @@ def _pin(threads: int, allocator: str | None) -> dict[str, Any]:
     """Hold what moves a timing: the threads, the cores that they run on, and where asked the memory allocator.
 
     glibc gives large blocks back to the system at once, and every page of the next one is a fault again: on a virtual
-    machine that is up to half of a step's time, and it depends on what was freed before. With `keep` it keeps them.
+    machine that is up to half of a step's time, and it depends on what was freed before. With `keep` it keeps them,
+    and its heap is scattered.
     """
     import torch
 
@@ -140,11 +143,25 @@ def _pin(threads: int, allocator: str | None) -> dict[str, Any]:
         with suppress(AttributeError, OSError):  # not glibc
             libc = ctypes.CDLL(None)
             keeps_memory = bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, -1))
+            _scatter(libc)
     build = torch.__config__.show().splitlines()
     libraries = [
         line.strip(" -") for line in build if any(word in line for word in ("Math Kernel", "MKL-DNN", "CPU cap"))
     ]
     return {"threads": threads, "cores": cores, "keeps_memory": keeps_memory, "libraries": libraries}
+
+
+def _scatter(libc: ctypes.CDLL) -> None:
+    """Leave holes of random sizes in the heap, so that each process has a memory layout of its own.
+
+    Else all processes that are forked from one server lie alike in memory, and have the same luck with it: a version
+    then differed from itself by up to 5 %, and no number of processes averaged that away.
+    """
+    libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    draw = random.SystemRandom()
+    blocks = [libc.malloc(ctypes.c_size_t(int(2 ** draw.uniform(12, 22)))) for _ in range(2 * HOLES)]
+    for block in draw.sample(blocks, HOLES):
+        libc.free(block)
 
 
 def _use_threads(threads: int) -> None:

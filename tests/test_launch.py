@@ -49,6 +49,17 @@ def test_the_allocator_is_left_as_it_is_only_where_asked(allocator: str) -> None
     assert measure(cell, 120).values["keeps_memory"] == (allocator == "keep")
 
 
+def places(threads: int) -> list[int]:
+    """Where tensors lie, from the first."""
+    launch._pin(threads, "keep")
+    tensors = [torch.empty(size) for size in (200_000, 50_000, 100_000, 10_000)]
+    return [tensor.data_ptr() - tensors[0].data_ptr() for tensor in tensors]
+
+
+def test_each_process_has_a_memory_layout_of_its_own() -> None:
+    assert len({str(launch._call(places, 1, 60)) for _ in range(4)}) == 4
+
+
 @pytest.mark.parametrize("meter", sorted(set(METERS) - {"accuracy"}))
 @pytest.mark.parametrize("variant", ["acmix", "conv3x3"])
 def test_meters_measure(meter: str, variant: str) -> None:
