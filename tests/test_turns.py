@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,10 +37,42 @@ def test_two_run_in_turns_until_one_ends(tmp_path: Path) -> None:
     assert not (tmp_path / "turns").exists(), "the next pair can meet at the same place"
 
 
+def test_a_thread_that_waits_is_not_running() -> None:
+    ended = threading.Event()
+    waiting = threading.Thread(target=ended.wait)
+    waiting.start()
+    while turns._is_running(Path(f"/proc/self/task/{waiting.native_id}")):
+        time.sleep(0.001)
+    assert turns._is_running(Path(f"/proc/self/task/{threading.get_native_id()}"))
+    ended.set()
+    waiting.join()
+
+
+def test_the_token_is_kept_until_the_other_threads_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, left = threading.Event(), [True, True, False]
+    waiting = threading.Thread(target=ended.wait)
+    waiting.start()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+
+        def is_running(task: Path) -> bool:
+            with pytest.raises(BlockingIOError):
+                theirs.recv(1)
+            return left.pop(0) if left else False
+
+        monkeypatch.setattr(turns, "_is_running", is_running)
+        assert Token(ours, held=True).give()
+        assert not left
+        assert theirs.recv(1) == b"."
+    ended.set()
+    waiting.join()
+
+
 def test_after_its_end_nothing_is_taken_or_given() -> None:
     ours, theirs = socket.socketpair()
-    token = Token(ours, held=False)
     theirs.close()
+    token = Token(ours, held=False)
     assert not token.take()
     assert not token.take()
     assert not token.give()
