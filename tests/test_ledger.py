@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
@@ -99,6 +101,17 @@ def test_every_operation_of_every_backbone_is_in_a_book(backbone: str, variant: 
     closed = sum(sum(layer["macs"].values()) for layer in layers)
     assert algorithm.macs == pytest.approx(closed, rel=1e-3)
     assert backward.macs > executed.macs
+
+
+def test_attention_that_torch_does_not_fuse_is_known() -> None:
+    class Attention(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with sdpa_kernel(SDPBackend.MATH):
+                return F.scaled_dot_product_attention(x, x, x, attn_mask=torch.ones(5, 5, dtype=torch.bool))
+
+    book = keep(Attention(), torch.randn(2, 3, 5, 4))
+    assert not book.unknown
+    assert book.macs == 2 * 3 * 2 * 5 * 5 * 4
 
 
 def test_strict_fails_on_what_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,8 @@ FREE = {
     *("native_layer_norm_backward", "_softmax", "_softmax_backward_data", "_log_softmax", "bernoulli_", "dropout"),
     *("cudnn_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit", "batch_norm_backward"),
     *("_adaptive_avg_pool2d", "avg_pool2d", "_adaptive_avg_pool2d_backward", "avg_pool2d_backward", "lerp"),
-    *("amax", "eq", "ne", "lt", "le", "gt", "ge", "logical_not", "bitwise_and", "bitwise_not", "__and__"),
+    *("_safe_softmax", "amax", "eq", "ne", "lt", "le", "gt", "ge", "logical_not", "bitwise_and"),
+    *("bitwise_not", "__and__"),
 }
 
 
