@@ -207,8 +207,6 @@ def _sample(timed: list[_Timed], first: Subject, clock: Clock, token: Token | No
     end = clock() + first.protocol["seconds"] * len(timed) * (2 if token else 1)
     blocks, stopped = 0, ""
     while timed and not stopped:
-        if token and not token.take():
-            return "other"
         shuffle.shuffle(order)
         for one in order:
             one.step()  # not timed: it pays for the caches and the memory that the one before left behind
@@ -218,7 +216,7 @@ def _sample(timed: list[_Timed], first: Subject, clock: Clock, token: Token | No
             stopped = "narrow"
         elif blocks >= MIN_BLOCKS and clock() >= end:
             stopped = "budget"
-        if token and not token.give():
+        if token and not (token.give() and (stopped or token.take())):
             stopped = "other"
     if token:
         token.end()
