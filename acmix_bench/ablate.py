@@ -15,7 +15,7 @@ from acmix_bench.meters.turns import Turns
 from acmix_bench.progress import Progress
 from acmix_bench.record import Environment, Plan, Record, Run, Store, machine_state, this_environment
 from acmix_bench.spec import Cell, Experiment, Row
-from acmix_bench.table import tables
+from acmix_bench.table import render
 from acmix_bench.table.raw import to_csv
 
 Measure = Callable[[Sequence[Cell], float], list[launch.Outcome]]
@@ -148,7 +148,7 @@ def one_cell_a_row(plan: Plan) -> list[Cell]:
 
 def write_tables(store: Store, comparison: Comparison) -> None:
     """Leave the tables beside the records."""
-    store.write("table.md", "\n".join(table.render("md") for table in tables(comparison)))
+    store.write("table.md", render(comparison, "md"))
     store.write("table.csv", to_csv(comparison))
 
 

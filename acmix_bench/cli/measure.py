@@ -195,9 +195,9 @@ def _refuse_unknown(comparison: Comparison) -> None:
 
 
 def _print_tables(comparison: Comparison) -> None:
-    from acmix_bench.table import tables
+    from acmix_bench.table import render
 
-    print("\n".join(table.render("text") for table in tables(comparison)), end="")
+    print(render(comparison, "text"), end="")
 
 
 def _print_json(comparison: Comparison, more: Sequence[str] = ()) -> None:

@@ -66,7 +66,7 @@ def table(
     Example: acmix-bench table paths --format tex
     """
     from acmix_bench.compare import compare
-    from acmix_bench.table import tables
+    from acmix_bench.table import render
     from acmix_bench.table.grid import FORMATS
     from acmix_bench.table.raw import to_csv
 
@@ -74,7 +74,7 @@ def table(
     if style == "csv":
         print(to_csv(comparison), end="")
     elif style in FORMATS:
-        print("\n".join(one.render(style) for one in tables(comparison)), end="")
+        print(render(comparison, style), end="")
     else:
         raise unknown("format", style, [*FORMATS, "csv"])
 

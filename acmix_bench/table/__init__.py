@@ -9,6 +9,11 @@ from acmix_bench.table.grid import Table
 from acmix_bench.table.main import main_table, mix_table, published_table, speed_table
 
 
+def render(comparison: Comparison, style: str) -> str:
+    """Every table, one after the other, as `text`, `md` or `tex`."""
+    return "\n".join(table.render(style) for table in tables(comparison))
+
+
 def tables(comparison: Comparison) -> list[Table]:
     """Every table that the run's meters fill."""
     meters = comparison.run.plan.experiment.meters
