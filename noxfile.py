@@ -1,8 +1,10 @@
 """Sessions for maintainers. They run in the environment that nox itself is in: `make setup`, then `.venv/bin/nox`."""
 
+import argparse
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import nox
@@ -18,10 +20,30 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+@nox.parametrize("which", ["oldest", "newest"])
+def versions(session: nox.Session, which: str) -> None:
+    """Run the tests with the oldest versions that are declared, and with the newest that there are.
+
+    `nox -s versions -- torch==2.14.1 torchvision==0.29.1` runs the newest with these instead. Each has an environment
+    of its own, which is made anew.
+    """
+    environment = Path(".nox") / f"versions-{which}"
+    python = str(environment / "bin" / "python")
+    declared = tomllib.loads(Path("pyproject.toml").read_text())["project"]["dependencies"]
+    # The oldest scikit-learn and scipy were built for numpy 1.
+    pinned = [line.replace(">=", "==") for line in declared] + ["numpy<2"] if which == "oldest" else session.posargs
+    session.run(sys.executable, "-m", "venv", "--clear", str(environment), external=True)
+    session.run(python, "-m", "pip", "install", "--quiet", "--editable", ".[dev]", *pinned, external=True)
+    # An old library may warn of what is new to it.
+    lenient = ["--override-ini", "filterwarnings=default"] if which == "oldest" else []
+    session.run(python, "-m", "pytest", *lenient, external=True)
+
+
+@nox.session
 def full(session: nox.Session) -> None:
     """Train every model of the paper for a few steps at its full size (some minutes)."""
     environment = {"ACMIX_BENCH_FULL": "1"}
-    session.run(sys.executable, "-m", "pytest", "tests/test_models.py", "-k", "full_size", env=environment)
+    session.run(sys.executable, "-m", "pytest", "tests/backbones/test_models.py", "-k", "full_size", env=environment)
 
 
 @nox.session
@@ -52,15 +74,13 @@ def regress(session: nox.Session) -> None:
     The reference is checked out and installed in an environment of its own, which is kept for the next time. What
     follows `--base REF` goes to `acmix-bench regress`. Exit code 3 is a regression.
     """
-    arguments = list(session.posargs)
-    if "--base" not in arguments[:-1]:
-        session.error("say what to compare with: nox -s regress -- --base REF")
-    at = arguments.index("--base")
-    reference = arguments[at + 1]
-    del arguments[at : at + 2]
-    commit = _commit(reference)
+    parser = argparse.ArgumentParser(prog="nox -s regress --", allow_abbrev=False)
+    parser.add_argument("--base", required=True, help="a git reference: a branch, a tag or a commit")
+    chosen, arguments = parser.parse_known_args(session.posargs)
+    command = ["git", "rev-parse", "--verify", "--quiet", f"{chosen.base}^{{commit}}"]
+    commit = subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
     if not commit:
-        session.error(f"'{reference}' is no commit of this repository")
+        session.error(f"'{chosen.base}' is no commit of this repository")
     tree, environment = Path(".nox/base/tree"), Path(".nox/base/venv")
     if not tree.exists():
         session.run("git", "worktree", "prune", external=True)
@@ -78,12 +98,6 @@ def regress(session: nox.Session) -> None:
         meaning = {2: "a mistake", 3: "a regression", 4: "not comparable", 5: "nothing was measured"}
         session.log(f"exit code {ended}: {meaning.get(ended, 'it failed')}")
         sys.exit(ended)
-
-
-def _commit(reference: str) -> str:
-    """The commit that a reference of this repository stands for, or nothing."""
-    command = ["git", "rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}"]
-    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
 
 
 @nox.session

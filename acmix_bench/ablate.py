@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
-from acmix_bench import backbones, data, launch, spec
-from acmix_bench.compare import Comparison, compare
+from acmix_bench import backbones
+from acmix_bench.analysis.compare import Comparison, compare
 from acmix_bench.errors import UserError
 from acmix_bench.meters.turns import Turns
-from acmix_bench.progress import Progress
-from acmix_bench.record import Environment, Plan, Record, Run, Store, machine_state, this_environment
-from acmix_bench.spec import Cell, Experiment, Row
-from acmix_bench.table import render
-from acmix_bench.table.raw import to_csv
+from acmix_bench.report.table import render
+from acmix_bench.report.table.raw import to_csv
+from acmix_bench.run import local
+from acmix_bench.run.code import code_of
+from acmix_bench.run.environment import machine_state, this_environment
+from acmix_bench.run.progress import Progress
+from acmix_bench.run.record import Plan, Record, Run
+from acmix_bench.run.store import Store
+from acmix_bench.spec import library
+from acmix_bench.spec.cell import Cell, Row, cells_of, groups_of
+from acmix_bench.spec.experiment import DEFAULT_BACKBONE, Experiment
 
-Measure = Callable[[Sequence[Cell], float], list[launch.Outcome]]
-Check = Callable[[list[Cell], float], None]
+Measure = Callable[[Sequence[Cell], float], list[local.Outcome]]
+Misfits = Callable[[Sequence[Cell], float], Mapping[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +46,8 @@ def rows_of(experiment: Experiment, extra: Sequence[str] = ()) -> list[Row]:
     """
     if not experiment.models:
         case = backbones.case_of(experiment.backbone, image_size=experiment.image_size, data=experiment.data)
-        return [implemented(row, experiment) for row in spec.rows_of(experiment, case, extra)]
-    elsewhere = experiment.image_size or experiment.data or experiment.backbone != spec.DEFAULT_BACKBONE
+        return [implemented(row, experiment) for row in library.variant_rows(experiment, case, extra)]
+    elsewhere = experiment.image_size or experiment.data or experiment.backbone != DEFAULT_BACKBONE
     if extra or elsewhere:
         raise UserError(
             f"experiment {experiment.name} compares models, whose names say all: --variant, backbone, image_size and "
@@ -53,48 +60,60 @@ def implemented(row: Row, experiment: Experiment) -> Row:
     """The row in the implementation that the experiment asks of all; its label stays."""
     if experiment.implementation is None or "implementation" not in row.variant.content():
         return row
-    return row.model_copy(
-        update={"variant": row.variant.model_copy(update={"implementation": experiment.implementation})}
-    )
+    variant = row.variant.model_copy(update={"implementation": experiment.implementation})
+    return row.model_copy(update={"variant": variant})
 
 
 def plan_of(experiment: Experiment, rows: Sequence[Row]) -> Plan:
-    """Settle everything that a cell's key depends on; names are checked here, shapes by `launch.check`.
+    """Settle everything that a cell's key depends on; names are checked here, shapes by `local.misfits`.
 
     Raises:
         UserError: for an unknown backbone or data set, or two rows that are one measurement.
     """
     first: dict[str, Row] = {}
     for row in rows:
-        backbones.find(row.case.backbone)
-        data.find(row.case.data)
         same = first.setdefault(row.content, row)
         if same is not row:
             how = f" with implementation={experiment.implementation}" if experiment.implementation else ""
             raise UserError(f"{same.label} and {row.label} are one and the same measurement{how}; leave one out")
     environment = this_environment()
-    threads = experiment.protocol.threads or environment.cores
-    protocol = experiment.protocol.model_copy(update={"threads": threads})
+    protocol = experiment.protocol.model_copy(update={"threads": experiment.protocol.threads or environment.cores})
+    cells = cells_of(rows, experiment.meters, protocol, lambda *_: "")
+    code = {f"{cell.row.label} {cell.meter}": code_of(cell.row, cell.meter) for cell in cells if not cell.repeat}
     experiment = experiment.model_copy(update={"protocol": protocol})
-    code = {row.variant.operator: spec.code_version(row.variant.operator) for row in rows}
     return Plan(experiment=experiment, rows=tuple(rows), code=code, environment=environment)
 
 
-def ablate(plan: Plan, store: Store, *, measure: Measure = launch.measure, check: Check = launch.check) -> Finished:
+def ablate(
+    plan: Plan,
+    store: Store,
+    *,
+    insisted: Collection[str] = (),
+    file: Path | None = None,
+    measure: Measure = local.measure,
+    misfits: Misfits = local.misfits,
+) -> Finished:
     """Measure what is not measured yet, keeping each record at once, and write the tables.
 
-    Ctrl-C ends the run, not the records: the tables then show what there is, and the same command goes on.
+    A row that cannot be is withheld with its reason. Ctrl-C ends the run, not the records: the tables then show what
+    there is, and the same command goes on.
+
+    Args:
+        insisted: labels of the rows that somebody asked for by hand, which must fit.
+        file: the experiment's, where it is the user's own.
+
+    Raises:
+        UserError: where a baseline or a row that was insisted on cannot be, or the store cannot be written.
     """
-    timeout = plan.experiment.protocol.timeout
     done = finished(plan, store)
-    if any(cell.key not in done for cell in plan.cells):
-        check(one_cell_a_row(plan), timeout)
+    left = [cell for cell in plan.cells if cell.key not in done]
+    withheld = fitting(plan, insisted, misfits) if left else {}
     measured, interrupted = 0, False
-    with store.opened(plan):
+    with store.opened(plan, file):
         try:
-            for record in records(plan, done, measure):
+            for record in records(plan, done, measure, withheld):
                 store.append(record)
-                measured += 1
+                measured += record.status != "withheld"
         except KeyboardInterrupt:
             interrupted = True
         comparison = compare(store.load())
@@ -104,13 +123,13 @@ def ablate(plan: Plan, store: Store, *, measure: Measure = launch.measure, check
 
 def finished(plan: Plan, store: Store) -> set[str]:
     """Keys of the plan's cells that need no measuring."""
-    records = store.finished([cell.key for cell in plan.cells], plan.environment)
-    return {key for key, record in records.items() if record.is_result}
+    kept = store.finished([cell.key for cell in plan.cells], plan.environment)
+    return {key for key, record in kept.items() if record.is_result}
 
 
-def measure_now(plan: Plan, *, measure: Measure = launch.measure, check: Check = launch.check) -> Comparison:
-    """Measure a plan for its tables alone: nothing is kept, nothing is reused."""
-    check(one_cell_a_row(plan), plan.experiment.protocol.timeout)
+def measure_now(plan: Plan, *, measure: Measure = local.measure, misfits: Misfits = local.misfits) -> Comparison:
+    """Measure a plan for its tables alone: nothing is kept, nothing is reused, and every row must fit."""
+    fitting(plan, [row.label for row in plan.rows], misfits)
     return compare(Run(plan=plan, records=tuple(records(plan, set(), measure))))
 
 
@@ -119,53 +138,74 @@ def serve(plan: Plan, store: Store, asked: Iterable[tuple[int, Turns]]) -> Itera
 
     Each group's number is given back when its records are on disk.
     """
-    timeout, groups = plan.experiment.protocol.timeout, spec.groups_of(plan.cells)
-    launch.check(one_cell_a_row(plan), timeout)
+    groups = groups_of(plan.cells)
+    withheld = fitting(plan, (), local.misfits)
     with store.opened(plan):
         for number, turns in asked:
-            for record in _measured(groups[number], plan.environment, timeout, partial(launch.measure, turns=turns)):
+            for record in measured_now(groups[number], plan, partial(local.measure, turns=turns), withheld):
                 store.append(record)
             yield number
 
 
-def records(plan: Plan, done: set[str], measure: Measure) -> Iterator[Record]:
+def fitting(plan: Plan, insisted: Collection[str], misfits: Misfits) -> Mapping[str, str]:
+    """Why rows that cannot be are withheld, by their labels.
+
+    Raises:
+        UserError: for the first row that must fit and does not: one that was insisted on, or another's baseline.
+    """
+    # The cells that show whether each row can be: one that reads images, which needs most, or else any.
+    ordered = sorted(plan.cells, key=lambda cell: "data_root" in cell.protocol)
+    found = misfits(list({cell.row.label: cell for cell in ordered}.values()), plan.experiment.protocol.timeout)
+    baselines = {row.case: row.label for row in reversed(plan.rows)}
+    for row in plan.rows:
+        if row.label in found and (row.label in insisted or row.label == baselines[row.case]):
+            raise UserError(found[row.label])
+    return found
+
+
+def records(
+    plan: Plan, done: Collection[str], measure: Measure, withheld: Mapping[str, str] | None = None
+) -> Iterator[Record]:
     """Measure the cells that are not done, in order. Timings that belong together are made together, or again."""
-    groups = [cells for cells in spec.groups_of(plan.cells) if any(cell.key not in done for cell in cells)]
+    groups = [cells for cells in groups_of(plan.cells) if any(cell.key not in done for cell in cells)]
     left = {cell.key for cells in groups for cell in cells}
-    with Progress(plan.cells, done - left) as progress:
+    with Progress(plan.cells, set(done) - left) as progress:
+        for label, reason in (withheld or {}).items():
+            progress.say(f"{label} is withheld: {reason}")
         for cells in groups:
             progress.start(cells)
-            for record in _measured(cells, plan.environment, plan.experiment.protocol.timeout, measure):
+            for record in measured_now(cells, plan, measure, withheld or {}):
                 progress.finish(record)
                 yield record
 
 
-def one_cell_a_row(plan: Plan) -> list[Cell]:
-    """The cells that show whether each row can be: its accuracy, which needs most, or else any."""
-    cells = sorted(plan.cells, key=lambda cell: cell.meter == "accuracy")
-    return list({cell.row.label: cell for cell in cells}.values())
+def measured_now(cells: list[Cell], plan: Plan, measure: Measure, withheld: Mapping[str, str]) -> list[Record]:
+    """Measure cells together, without those of withheld rows; a record each."""
+    started, clock, state = datetime.now(UTC), time.monotonic(), machine_state()
+    fit = [cell for cell in cells if cell.row.label not in withheld]
+    outcomes = iter(measure(fit, plan.experiment.protocol.timeout) if fit else [])
+    seconds = (time.monotonic() - clock) / max(1, len(fit))
+    measured = []
+    for cell in cells:
+        reason = withheld.get(cell.row.label)
+        outcome = next(outcomes) if reason is None else local.Outcome(status="withheld", reason=reason)
+        measured.append(
+            Record(
+                key=cell.key,
+                cell=cell,
+                environment=plan.environment,
+                started=started.isoformat(timespec="seconds"),
+                seconds=seconds if reason is None else 0,
+                state=state,
+                status=outcome.status,
+                reason=outcome.reason,
+                values=outcome.values,
+            )
+        )
+    return measured
 
 
 def write_tables(store: Store, comparison: Comparison) -> None:
     """Leave the tables beside the records."""
     store.write("table.md", render(comparison, "md"))
     store.write("table.csv", to_csv(comparison))
-
-
-def _measured(cells: list[Cell], environment: Environment, timeout: float, measure: Measure) -> list[Record]:
-    started, clock, state = datetime.now(UTC), time.monotonic(), machine_state()
-    outcomes = measure(cells, timeout)
-    return [
-        Record(
-            key=cell.key,
-            cell=cell,
-            environment=environment,
-            started=started.isoformat(timespec="seconds"),
-            seconds=(time.monotonic() - clock) / len(cells),
-            state=state,
-            status=outcome.status,
-            reason=outcome.reason,
-            values=outcome.values,
-        )
-        for cell, outcome in zip(cells, outcomes, strict=True)
-    ]

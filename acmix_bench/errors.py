@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 # Why a version has no samples where the one that it was to be timed in turns with has failed.
 WAITED_IN_VAIN = "the other version did not come to be timed in turns"
+MOST_NAMES = 10  # of those that an error lists
 
 
 class UserError(Exception):
@@ -22,9 +23,10 @@ class ShapeError(UserError, ValueError):
 
 
 def unknown(what: str, name: str, known: Iterable[str], *, where: str = "") -> UserError:
-    """Build the error for a name that is not in a list: the nearest known name, then all of them."""
+    """Build the error for a name that is not in a list: the nearest known name, then the known ones, a few of many."""
     names = sorted(known)
     nearest = difflib.get_close_matches(name, names, n=1)
     guess = f"; did you mean '{nearest[0]}'?" if nearest else ""
     place = f"{where}: " if where else ""
-    return UserError(f"{place}unknown {what} '{name}'{guess} (known: {', '.join(names)})")
+    shown = names if len(names) <= MOST_NAMES else [*names[: MOST_NAMES - 1], f"{len(names) - MOST_NAMES + 1} more"]
+    return UserError(f"{place}unknown {what} '{name}'{guess} (known: {', '.join(shown)})")

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from acmix_bench import gate
-from acmix_bench.compare import PASSES
+from acmix_bench.analysis import gate
+from acmix_bench.analysis.thresholds import Thresholds
 from acmix_bench.errors import UserError
-from acmix_bench.record import Run, Store
+from acmix_bench.run.record import Run
+from acmix_bench.run.store import Store
 
 MIN_REPEATS = 8
 
@@ -111,6 +112,6 @@ def measure(base: Side, head: Side, budget: float, precision: float, say: Callab
 
 
 def _is_narrow(base: Run, head: Run, precision: float) -> bool:
-    found = gate.findings(base, head, gate.load_thresholds())
-    ratios = [finding.ratio for finding in found if finding.metric in PASSES]
+    found = gate.findings(base, head, Thresholds())
+    ratios = [finding.ratio for finding in found if finding.threshold is not None]
     return bool(ratios) and all(ratio and ratio.margin is not None and ratio.margin <= precision for ratio in ratios)

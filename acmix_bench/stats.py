@@ -65,19 +65,23 @@ def ratio(samples: Sequence[float], *, confidence: float = CONFIDENCE) -> Estima
     return Estimate(value=math.exp(logs.value), low=low, high=high, samples=logs.samples)
 
 
-def reach(ratios: Sequence[float], *, count: int, confidence: float = CONFIDENCE) -> float:
-    """How far from 1, in logarithms, the interval of `count` ratios reaches where these ratios are truly 1."""
+def noise_floor(ratios: Sequence[float], *, count: int, confidence: float = CONFIDENCE) -> float:
+    """How far from 1, in logarithms, the interval of `count` ratios extends where nothing differs.
+
+    Args:
+        ratios: of things that do not differ, so that their true ratio is 1.
+    """
     if len(ratios) < 2 or count < 2:
         return math.inf
     spread = math.sqrt(fmean(math.log(ratio) ** 2 for ratio in ratios))
     return float(stdtrit(len(ratios), (1 + confidence) / 2)) * spread / math.sqrt(count)
 
 
-def floor(twins: Estimate) -> float | None:
-    """The smallest difference that can be told, as a share: how far the interval of an A/A ratio reaches from 1."""
-    if twins.low is None or twins.high is None:
+def farthest_from_one(ratio: Estimate) -> float | None:
+    """How far from 1, in logarithms, the farther end of a ratio's interval is: of an A/A ratio, the noise floor."""
+    if ratio.low is None or ratio.high is None:
         return None
-    return max(abs(math.log(twins.low)), abs(math.log(twins.high)))
+    return max(abs(math.log(ratio.low)), abs(math.log(ratio.high)))
 
 
 def samples_to_detect(

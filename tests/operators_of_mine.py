@@ -6,8 +6,11 @@ import os
 import signal
 import time
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from acmix_bench.spec.meter import Meter, Metric
 
 
 class Works(nn.Module):
@@ -32,8 +35,34 @@ class Counted(Works):
 
 
 class Miscounted(Works):
-    def macs(self, x: Tensor) -> dict[str, int]:
-        return {"total": x.numel()}
+    """Its formula gives what a user's might."""
+
+    def __init__(self, in_channels: int, channels: int, *, stride: int = 1, kind: str) -> None:
+        super().__init__(in_channels, channels, stride=stride)
+        self.kind = kind
+
+    def macs(self, x: Tensor) -> object:
+        given = {"numpy_int": np.int64(7), "zero_dim": torch.tensor(7), "flag": True, "part": 7.5, "negative": -7}
+        whole = {"number": 123, "nothing": None, "total": {"total": x.numel()}}
+        return whole[self.kind] if self.kind in whole else {"stage_1": given[self.kind]}
+
+
+class Attends(Works):
+    """As a user would write it: torch's own attention, and no formula."""
+
+    def __init__(self, in_channels: int, channels: int, *, stride: int = 1) -> None:
+        super().__init__(in_channels, channels, stride=stride)
+        self.attention = nn.MultiheadAttention(channels, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = super().forward(x)
+        tokens = maps.flatten(2).transpose(1, 2)
+        return self.attention(tokens, tokens, tokens)[0].transpose(1, 2).view_as(maps)
+
+
+class Noisy(Works):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + torch.rand(1)
 
 
 class Hidden(nn.Conv2d):
@@ -65,3 +94,18 @@ class Hangs(Works):
 class Diverges(Works):
     def forward(self, x: Tensor) -> Tensor:
         return torch.nan * self.project(x)
+
+
+def _meter(give) -> Meter:
+    return Meter(
+        summary="what a user's meter might give", measure=lambda subject: give(), metrics=(Metric(key="score"),)
+    )
+
+
+METER_NUMPY = _meter(lambda: {"score": np.float32(0.5), "samples": np.arange(3)})
+METER_TENSOR = _meter(lambda: {"score": torch.tensor(2), "samples": torch.ones(2, 2)})
+METER_NAN = _meter(lambda: {"score": float("nan")})
+METER_TEXT = _meter(lambda: {"score": "high", "none": None})
+METER_OBJECT = _meter(lambda: {"inner": {"score": object()}})
+METER_NOTHING = _meter(lambda: None)
+METER_RAISES = _meter(lambda: {}["no"])

@@ -8,58 +8,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_meter import answer
 
-from acmix_bench import ablate, launch, spec, stats
-from acmix_bench.compare import compare, seed_plan
+from acmix_bench import ablate, stats
+from acmix_bench.analysis.compare import compare, seed_plan
 from acmix_bench.errors import UserError
-from acmix_bench.launch import Outcome
-from acmix_bench.record import Plan, Store
-from acmix_bench.spec import Case, Cell
-from acmix_bench.table.main import main_table
+from acmix_bench.report.table.main import main_table
+from acmix_bench.run import local
+from acmix_bench.run.local import Outcome
+from acmix_bench.run.record import Plan
+from acmix_bench.run.store import Store
+from acmix_bench.spec import library
+from acmix_bench.spec.cell import Cell
+from acmix_bench.spec.experiment import Case
 
 NANO_16 = Case(backbone="nano", image_size=16, data="digits")
-SPEED = {"baseline": 100.0, "operator=conv": 400.0, "shift=tensor": 50.0}
 
 
-def answer(cells: Sequence[Cell], timeout: float = 0) -> list[Outcome]:
-    return [answer_one(cell) for cell in cells]
-
-
-def answer_one(cell: Cell) -> Outcome:
-    """Exact values: a slow machine in round 1, and top-1 that falls with the seed."""
-    label, repeat = cell.row.label, cell.repeat
-    if cell.meter == "parity":
-        return Outcome(status="ok", values={"shapes": {}, "operations": []})
-    if cell.meter == "params":
-        return Outcome(status="ok", values={"parameters": 1000})
-    if cell.meter == "macs":
-        stages = dict.fromkeys(("stage_1", "attention", "fully_connected", "grouped_convolution", "rest"), 10)
-        counted = {"fvcore": 40, "fvcore_not_counted": {"aten::mul": 1}}
-        counted |= {"flop_counter": 50, "flop_counter_not_counted": {}}
-        return Outcome(status="ok", values={"macs": 50, "macs_by_stage": stages, "layers": [], **counted})
-    if cell.meter == "accuracy":
-        return Outcome(
-            status="ok", values={"accuracy": 0.9 - 0.1 * repeat - 0.05 * (label == "shift=tensor"), "test_images": 360}
-        )
-    seconds = (2 if repeat else 1) * 8 / SPEED[label]
-    values = {"seconds": [seconds] * 3, "calls": 1, "batch": 8, "peak_bytes": 2**20, "first_seconds": seconds}
-    values["warmed_up"] = True
-    values |= {"stopped": "budget"} | ({"again_seconds": [seconds] * 3} if label == "baseline" else {})
-    return Outcome(status="ok", values=values)
-
-
-def no_check(cells: list[Cell], timeout: float) -> None:
-    return None
+def all_fit(cells: Sequence[Cell], timeout: float) -> dict[str, str]:
+    return {}
 
 
 @pytest.fixture
 def plan() -> Plan:
-    experiment = spec.load_experiment("smoke")
+    experiment = library.load_experiment("smoke")
     return ablate.plan_of(experiment, ablate.rows_of(experiment))
 
 
 def run(plan: Plan, folder: Path, measure: Callable[[Sequence[Cell], float], Any] = answer) -> ablate.Finished:
-    return ablate.ablate(plan, Store(folder), measure=measure, check=no_check)
+    return ablate.ablate(plan, Store(folder), measure=measure, misfits=all_fit)
 
 
 def test_a_run_leaves_records_and_tables(plan: Plan, tmp_path: Path) -> None:
@@ -73,11 +50,11 @@ def test_a_run_leaves_records_and_tables(plan: Plan, tmp_path: Path) -> None:
     ]
     lines = {line.row.label: line for line in finished.comparison.lines}
     assert list(lines) == ["baseline", "operator=conv", "shift=tensor"]
-    assert lines["operator=conv"].inference.ratio.value == pytest.approx(4)
-    assert lines["operator=conv"].inference.ratio.samples == 2, "the slow process cancels in the pair"
-    assert lines["shift=tensor"].accuracy_difference.value == pytest.approx(-0.05)
-    assert lines["baseline"].accuracy.value == pytest.approx(0.85)
-    assert lines["baseline"].inference.ratio is None
+    assert lines["operator=conv"].timings["inference"].speedup.value == pytest.approx(4)
+    assert lines["operator=conv"].timings["inference"].speedup.samples == 2, "the slow process cancels in the pair"
+    assert lines["shift=tensor"].scores["accuracy"].difference.value == pytest.approx(-0.05)
+    assert lines["baseline"].scores["accuracy"].mean.value == pytest.approx(0.85)
+    assert lines["baseline"].timings["inference"].speedup is None
 
 
 def test_each_record_is_on_disk_before_the_next_cells(plan: Plan, tmp_path: Path) -> None:
@@ -148,7 +125,7 @@ def test_failures_are_rows_with_their_reason(plan: Plan, tmp_path: Path) -> None
 
     finished = run(plan, tmp_path, failing)
     line = finished.comparison.lines[2]
-    assert line.accuracy is None
+    assert not line.scores
     assert line.problems == ["accuracy diverged: loss is nan", "accuracy crashed: boom"]
     rendered = main_table(finished.comparison).render("text")
     assert "shift=tensor: accuracy crashed: boom" in rendered
@@ -157,7 +134,7 @@ def test_failures_are_rows_with_their_reason(plan: Plan, tmp_path: Path) -> None
 
 def test_an_edited_protocol_reuses_only_what_it_does_not_touch(plan: Plan, tmp_path: Path) -> None:
     run(plan, tmp_path)
-    experiment = spec.with_settings(spec.load_experiment("smoke"), ["epochs=2"])
+    experiment = library.with_settings(library.load_experiment("smoke"), ["epochs=2"])
     edited = ablate.plan_of(experiment, ablate.rows_of(experiment))
     assert run(edited, tmp_path).measured == 3 * 2
 
@@ -189,9 +166,9 @@ def test_a_run_can_be_read_back(plan: Plan, tmp_path: Path) -> None:
 
 
 def test_unknown_names_are_refused_before_anything_runs() -> None:
-    experiment = spec.load_experiment("smoke")
+    experiment = library.load_experiment("smoke")
     for setting, message in (("data=digit", "did you mean 'digits'"), ("backbone=nanoo", "did you mean 'nano'")):
-        changed = spec.with_settings(experiment, [setting])
+        changed = library.with_settings(experiment, [setting])
         with pytest.raises(UserError, match=message):
             ablate.plan_of(changed, ablate.rows_of(changed))
 
@@ -204,7 +181,7 @@ def test_equal_differences_are_no_certainty(plan: Plan, tmp_path: Path) -> None:
         known = {"accuracy": 0.9 + better, "test_images": 360}
         return [Outcome(status="ok", values=known)] if cells[0].meter == "accuracy" else answer(cells)
 
-    difference = run(plan, tmp_path, one_image_better).comparison.lines[2].accuracy_difference
+    difference = run(plan, tmp_path, one_image_better).comparison.lines[2].scores["accuracy"].difference
     assert difference.low <= 0 <= difference.high
 
 
@@ -224,16 +201,17 @@ def test_a_character_cut_in_half_by_a_kill_loses_only_its_record(plan: Plan, tmp
 
 
 def test_check_sees_one_cell_for_each_row(plan: Plan) -> None:
-    cells = ablate.one_cell_a_row(plan)
+    cells = []
+    ablate.fitting(plan, (), lambda asked, timeout: cells.extend(asked) or {})
     assert [cell.row.label for cell in cells] == [row.label for row in plan.rows]
     assert {cell.meter for cell in cells} == {"accuracy"}
-    launch.check(cells, 120)
+    assert local.misfits(cells, 120) == {}
 
 
 def test_seeds_are_planned_from_differences_to_the_baseline_of_the_same_case(plan: Plan, tmp_path: Path) -> None:
     """The second case's rows share a large effect of the seed, which only their own baseline takes away."""
     other = [row.model_copy(update={"label": f"{row.label}@16", "case": NANO_16}) for row in plan.rows[:2]]
-    experiment = spec.with_settings(plan.experiment, ["seeds=3", "meters=accuracy"])
+    experiment = library.with_settings(plan.experiment, ["seeds=3", "meters=accuracy"])
     two_cases = plan.model_copy(update={"rows": (*plan.rows, *other), "experiment": experiment})
 
     def learn(cells: Sequence[Cell], timeout: float) -> list[Outcome]:
@@ -261,7 +239,7 @@ def test_a_record_belongs_to_its_row_whatever_an_earlier_run_called_it(plan: Pla
     other = [plan.rows[1].model_copy(update={"label": "baseline"}), plan.rows[0].model_copy(update={"label": "acmix"})]
     run(ablate.plan_of(plan.experiment, other), tmp_path, learn)
     lines = {line.row.label: line for line in run(plan, tmp_path, learn).comparison.lines}
-    assert {label: line.accuracy.value for label, line in lines.items()} == {
+    assert {label: line.scores["accuracy"].mean.value for label, line in lines.items()} == {
         "baseline": 0.5,
         "operator=conv": 0.9,
         "shift=tensor": 0.5,

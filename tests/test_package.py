@@ -8,7 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from acmix_bench import spec
+from acmix_bench.spec import library
 
 ROOT = Path(__file__).parent.parent
 
@@ -19,9 +19,9 @@ def test_the_wheel_holds_variants_experiments_and_published_figures(tmp_path: Pa
     (wheel,) = tmp_path.glob("acmix_bench-*.whl")
     unpacked = tmp_path / "unpacked"
     zipfile.ZipFile(wheel).extractall(unpacked)
-    for kind, (folder, suffix) in spec.FILES.items():
-        for name in spec.known(kind):
-            assert (unpacked / "acmix_bench" / folder / f"{name}{suffix}").exists()
+    for kind, (folder, suffix) in library.FOLDERS.items():
+        for name in library.known(kind):
+            assert (unpacked / "acmix_bench" / "shipped" / folder / f"{name}{suffix}").exists()
     listed = subprocess.run(
         [sys.executable, "-m", "acmix_bench", "list"],
         cwd=tmp_path,

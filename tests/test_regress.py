@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import acmix_bench
 from acmix_bench.cli import app, main
+from acmix_bench.spec import library
 
 PACKAGE = Path(acmix_bench.__file__).parent
 
@@ -30,6 +31,8 @@ def experiment(tmp_path: Path) -> Path:
 def other_version(folder: Path, file: str, old: str, new: str) -> Path:
     """A Python whose acmix_bench differs from this one in one place."""
     shutil.copytree(PACKAGE, folder / "acmix_bench", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("variants", "experiments"):
+        shutil.copytree(library.SHIPPED / name, folder / name)
     source = folder / "acmix_bench" / file
     text = source.read_text()
     assert text.count(old) == 1
@@ -73,6 +76,7 @@ def test_an_operator_beside_the_experiment_is_found(
 ) -> None:
     """As `ablate` finds it: both versions run in the folder in which the command was given."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))  # as the command line does
     shutil.copy(Path(__file__).parent / "operators_of_mine.py", tmp_path / "mixers.py")
     content = yaml.safe_load(experiment.read_text()) | {
         "models": [],

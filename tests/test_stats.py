@@ -85,20 +85,22 @@ def test_ratio_covers_what_it_claims() -> None:
     assert abs(covered / runs - 0.95) < 0.02
 
 
-def test_reach_is_what_the_interval_reaches_by_noise_alone() -> None:
-    """Of ratios that are truly 1, the mean of so many lies within the reach as often as is claimed."""
+def test_the_noise_floor_is_how_far_an_interval_extends_by_noise_alone() -> None:
+    """Of ratios that are truly 1, the mean of so many lies within the noise floor as often as is claimed."""
     source, within, runs = random.Random(2), 0, 4000
     for _ in range(runs):
-        twins = [source.lognormvariate(0, 0.03) for _ in range(10)]
+        same = [source.lognormvariate(0, 0.03) for _ in range(10)]
         mean = sum(source.gauss(0, 0.03) for _ in range(10)) / 10
-        within += abs(mean) <= stats.reach(twins, count=10)
+        within += abs(mean) <= stats.noise_floor(same, count=10)
     assert abs(within / runs - 0.95) < 0.02
-    assert stats.reach([1.1], count=5) == math.inf
+    assert stats.noise_floor([1.1], count=5) == math.inf
 
 
-def test_floor_is_the_farther_end() -> None:
-    assert stats.floor(stats.Estimate(value=1.0, low=0.9, high=1.05, samples=5)) == pytest.approx(-math.log(0.9))
-    assert stats.floor(stats.Estimate(value=1.0, low=None, high=None, samples=1)) is None
+def test_the_farther_end_of_an_interval() -> None:
+    assert stats.farthest_from_one(stats.Estimate(value=1.0, low=0.9, high=1.05, samples=5)) == pytest.approx(
+        -math.log(0.9)
+    )
+    assert stats.farthest_from_one(stats.Estimate(value=1.0, low=None, high=None, samples=1)) is None
 
 
 @pytest.mark.parametrize(("spread", "difference"), [(0.01, 0.01), (0.01, 0.005), (0.02, 0.03)])

@@ -1,7 +1,8 @@
-"""Backbones that take any variant's operator, in one dict.
+"""Backbones that take any variant's operator. A table of contents: nothing is imported until one is built.
 
 To add one, write a builder `(operator, *, in_channels, num_classes, image_size) -> nn.Module`, where `operator` makes
-the layer under test (`operator_of` says from what), and enter it here.
+the layer under test from what `acmix_bench.ops.ATTENTIONS` says of the backbone's attention, and declare it: here, or
+in a module of your own, as `Backbone(...)`.
 """
 
 from __future__ import annotations
@@ -10,95 +11,139 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from acmix_bench.errors import UserError, unknown
-from acmix_bench.spec import Case, Row, Variant, load_variant
+from acmix_bench.spec import plugins
+from acmix_bench.spec.cell import Row
+from acmix_bench.spec.experiment import Case
+from acmix_bench.spec.library import load_variant
 
 if TYPE_CHECKING:
     from torch import nn
 
-    Operator = Callable[..., nn.Module]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """Where a builder is, what it is made for, its attention, and the modules and channels of its four stages."""
+    """A backbone of this package or of your own.
+
+    Attributes:
+        build: `(operator, *, in_channels, num_classes, image_size) -> nn.Module`.
+        image_size: the edge of its input in pixels where none is given.
+        data: its data set where none is given.
+        attention: its operator's formulation, which says how `operator` is called: see `acmix_bench.ops.ATTENTIONS`.
+        stages: the modules of its four stages at stride 4 to 32 with their channels, where it has them.
+    """
 
     summary: str
-    builder: str
+    build: Callable[..., nn.Module]
     image_size: int
     data: str = "digits"
     attention: str = "local"
     stages: tuple[tuple[str, int], ...] = ()
 
 
-STAGES = {
-    "resnet": ("layer1 layer2 layer3 layer4", (256, 512, 1024, 2048)),
-    "san": ("layer1 layer2 layer3 layer4", (256, 512, 1024, 2048)),
-    "pvt": ("stages.0 stages.1 stages.2 stages.3", (64, 128, 320, 512)),
-    "swin": ("layers.0 layers.1 layers.2 layers.3", (96, 192, 384, 768)),
-}
+def _nano(operator: Any, **sizes: int) -> nn.Module:
+    from acmix_bench.backbones.nano import nano
+
+    return nano(operator, **sizes)
 
 
-def _paper(summary: str, function: str, attention: str) -> Backbone:
-    """A backbone of the paper's ImageNet table."""
-    names, channels = STAGES[function.partition(":")[0]]
+def _single(operator: Any, *, channels: int) -> nn.Module:
+    from acmix_bench.backbones.single import single
+
+    return single(operator, channels=channels)
+
+
+def _resnet(operator: Any, *, depths: tuple[int, ...], **sizes: int) -> nn.Module:
+    from acmix_bench.backbones.resnet import resnet
+
+    return resnet(depths, operator, **sizes)
+
+
+def _san(operator: Any, *, depths: tuple[int, ...], relation: str, **sizes: int) -> nn.Module:
+    from acmix_bench.backbones.san import san
+
+    return san(depths, relation, operator, **sizes)
+
+
+def _pvt(operator: Any, *, depths: tuple[int, ...], **sizes: int) -> nn.Module:
+    from acmix_bench.backbones.pvt import PVT
+
+    return PVT(depths, operator, **sizes)
+
+
+def _swin(operator: Any, *, name: str, **sizes: int) -> nn.Module:
+    from acmix_bench.backbones.swin import swin
+
+    return swin(name, operator, **sizes)
+
+
+def _of_the_paper(
+    summary: str,
+    build: Callable[..., nn.Module],
+    attention: str,
+    stages: str,
+    channels: tuple[int, ...],
+    **options: Any,
+) -> Backbone:
+    """A backbone of the paper's ImageNet table; {} in `stages` stands for the number of each."""
+    first = 1 if stages.startswith("layer{}") else 0
     return Backbone(
         summary=summary,
-        builder=f"acmix_bench.backbones.{function}",
+        build=partial(build, **options),
         image_size=224,
         data="imagenet",
         attention=attention,
-        stages=tuple(zip(names.split(), channels, strict=True)),
+        stages=tuple((stages.format(number), width) for number, width in enumerate(channels, first)),
     )
 
 
+_WIDE = (256, 512, 1024, 2048)
+_as_resnet = partial(_of_the_paper, build=_resnet, attention="local", stages="layer{}", channels=_WIDE)
+_as_san = partial(_of_the_paper, build=_san, attention="patchwise", stages="layer{}", channels=_WIDE)
+_as_pvt = partial(_of_the_paper, build=_pvt, attention="global", stages="stages.{}", channels=(64, 128, 320, 512))
+_as_swin = partial(_of_the_paper, build=_swin, attention="window", stages="layers.{}", channels=(96, 192, 384, 768))
+
 BACKBONES: dict[str, Backbone] = {
     "nano": Backbone(
-        summary="residual, three stages, some 200,000 parameters, images up to 32x32",
-        builder="acmix_bench.backbones.nano:nano",
-        image_size=14,
+        summary="residual, three stages, some 200,000 parameters, images up to 32x32", build=_nano, image_size=14
     ),
     "operator-C": Backbone(
-        summary="the operator alone, C to C channels; write the number, as in operator-64",
-        builder="acmix_bench.backbones.single:single",
-        image_size=28,
+        summary="the operator alone, C to C channels; write the number, as in operator-64", build=_single, image_size=28
     ),
-    "resnet26": _paper("ResNet-26, layers 1, 2, 4, 1", "resnet:resnet26", "local"),
-    "resnet38": _paper("ResNet-38, layers 2, 3, 5, 2", "resnet:resnet38", "local"),
-    "resnet50": _paper("ResNet-50, layers 3, 4, 6, 3", "resnet:resnet50", "local"),
-    "san10": _paper("SAN-10, patchwise", "san:san10", "patchwise"),
-    "san15": _paper("SAN-15, patchwise", "san:san15", "patchwise"),
-    "san19": _paper("SAN-19, patchwise", "san:san19", "patchwise"),
-    "san10-pairwise": _paper("SAN-10, pairwise", "san:san10_pairwise", "patchwise"),
-    "san15-pairwise": _paper("SAN-15, pairwise", "san:san15_pairwise", "patchwise"),
-    "san19-pairwise": _paper("SAN-19, pairwise", "san:san19_pairwise", "patchwise"),
-    "pvt-t": _paper("PVT v1 Tiny", "pvt:pvt_t", "global"),
-    "pvt-s": _paper("PVT v1 Small", "pvt:pvt_s", "global"),
-    "pvt-m": _paper("PVT v1 Medium", "pvt:pvt_m", "global"),
-    "pvt-l": _paper("PVT v1 Large", "pvt:pvt_l", "global"),
-    "swin-t": _paper("Swin Tiny, timm's", "swin:swin_t", "window"),
-    "swin-s": _paper("Swin Small, timm's", "swin:swin_s", "window"),
-}
-OPERATORS = {
-    "local": "acmix_bench.ops.acmix:ACmix",
-    "window": "acmix_bench.ops.window:WindowACmix",
-    "patchwise": "acmix_bench.ops.patchwise:PatchwiseACmix",
-    "global": "acmix_bench.ops.global_attention:GlobalACmix",
+    "resnet26": _as_resnet("ResNet-26, layers 1, 2, 4, 1", depths=(1, 2, 4, 1)),
+    "resnet38": _as_resnet("ResNet-38, layers 2, 3, 5, 2", depths=(2, 3, 5, 2)),
+    "resnet50": _as_resnet("ResNet-50, layers 3, 4, 6, 3", depths=(3, 4, 6, 3)),
+    "san10": _as_san("SAN-10, patchwise", depths=(2, 1, 2, 4, 1), relation="patchwise"),
+    "san15": _as_san("SAN-15, patchwise", depths=(3, 2, 3, 5, 2), relation="patchwise"),
+    "san19": _as_san("SAN-19, patchwise", depths=(3, 3, 4, 6, 3), relation="patchwise"),
+    "san10-pairwise": _as_san("SAN-10, pairwise", depths=(2, 1, 2, 4, 1), relation="pairwise"),
+    "san15-pairwise": _as_san("SAN-15, pairwise", depths=(3, 2, 3, 5, 2), relation="pairwise"),
+    "san19-pairwise": _as_san("SAN-19, pairwise", depths=(3, 3, 4, 6, 3), relation="pairwise"),
+    "pvt-t": _as_pvt("PVT v1 Tiny", depths=(2, 2, 2, 2)),
+    "pvt-s": _as_pvt("PVT v1 Small", depths=(3, 4, 6, 3)),
+    "pvt-m": _as_pvt("PVT v1 Medium", depths=(3, 4, 18, 3)),
+    "pvt-l": _as_pvt("PVT v1 Large", depths=(3, 8, 27, 3)),
+    "swin-t": _as_swin("Swin Tiny, timm's", name="swin_tiny_patch4_window7_224"),
+    "swin-s": _as_swin("Swin Small, timm's", name="swin_small_patch4_window7_224"),
 }
 
 
 def find(name: str) -> Backbone:
-    """The entry of a backbone by name.
+    """A backbone by name or reference; `operator-64` is one operator of 64 channels.
 
     Raises:
         UserError: naming the known ones.
     """
-    if _key(name) not in BACKBONES:
-        raise unknown("backbone", name, BACKBONES)
-    return BACKBONES[_key(name)]
+    if name != "operator-C":
+        return plugins.find("backbone", "operator-C" if is_single_operator(name) else name, BACKBONES, Backbone)
+    raise UserError("backbone 'operator-C': write the number of channels for C, as in operator-64")
+
+
+def is_single_operator(name: str) -> bool:
+    """Whether the backbone is one operator: no image goes in and no class comes out."""
+    return re.fullmatch(r"operator-[1-9]\d*", name) is not None
 
 
 def find_model(name: str) -> Row:
@@ -107,16 +152,18 @@ def find_model(name: str) -> Row:
     Raises:
         UserError: naming the known backbones, or the known variants.
     """
-    model, at, size = name.partition("@")
+    model, at, size = name.rpartition("@") if re.search(r"@[^/:]*$", name) else (name, "", "")
     if at and not (size.isascii() and size.isdigit() and int(size)):
         raise UserError(f"model '{name}': '{size}' is not an image size in pixels")
-    words = model.split("-")
+    place, colon, last = model.rpartition(":")
+    words = last.split("-")
     for end in range(len(words), 0, -1):
-        backbone, variant = "-".join(words[:end]), "-".join(words[end:])
-        if _key(backbone) in BACKBONES:
+        backbone, variant = place + colon + "-".join(words[:end]), "-".join(words[end:])
+        is_reference = colon and end == 1  # the name behind the colon is a word of Python's, without hyphens
+        if backbone in (*BACKBONES, *plugins.installed("backbone")) or is_single_operator(backbone) or is_reference:
             case = case_of(backbone, image_size=int(size) if at else None)
             return Row(label=name, variant=load_variant(variant or "plain"), case=case)
-    raise unknown("backbone", model, BACKBONES)
+    raise unknown("backbone", model, [*BACKBONES, *plugins.installed("backbone")])
 
 
 def case_of(name: str, *, image_size: int | None = None, data: str | None = None) -> Case:
@@ -127,96 +174,3 @@ def case_of(name: str, *, image_size: int | None = None, data: str | None = None
     """
     entry = find(name)
     return Case(backbone=name, image_size=image_size or entry.image_size, data=data or entry.data)
-
-
-def is_single_operator(name: str) -> bool:
-    """Whether the backbone is one operator: no image goes in and no class comes out."""
-    return name.startswith("operator-")
-
-
-def build(name: str, variant: Variant, *, in_channels: int, num_classes: int, image_size: int) -> nn.Module:
-    """Build a backbone around a variant's operator; the variant's own initialisation has the last word.
-
-    A single operator takes its channels from its name, and none of the other sizes.
-
-    Raises:
-        UserError: for a variant that does not fit the backbone.
-    """
-    from acmix_bench.ops.acmix import restore_initialisation
-
-    builder = resolve_name(find(name).builder)
-    operator = operator_of(variant, name)
-    if is_single_operator(name):
-        model = builder(operator, channels=int(name.removeprefix("operator-")))
-    else:
-        model = builder(operator, in_channels=in_channels, num_classes=num_classes, image_size=image_size)
-    restore_initialisation(model)
-    return model
-
-
-def operator_of(variant: Variant, name: str) -> Operator | None:
-    """The constructor of a variant's operator on a backbone; None where the backbone keeps what it has.
-
-    Its arguments are the backbone's: `(in_channels, channels, stride)` for local attention, `(channels, heads,
-    window_size)` for window, `(channels, heads, reduction)` for global, `(channels, window)` for patchwise attention.
-
-    Raises:
-        UserError: for a variant that does not fit the backbone.
-    """
-    attention = find(name).attention
-    if variant.implementation != "reference":  # what is compiled or fused is built as any other
-        variant = variant.model_copy(update={"implementation": "production"})
-    if variant.attention not in ("native", attention):
-        raise UserError(f"{name} has {attention} attention; attention={variant.attention} does not fit it")
-    if attention == "local":
-        return _local_operator(variant)
-    if variant.operator not in ("acmix", "plain"):
-        raise UserError(f"{name} has {attention} attention; operator={variant.operator} does not fit it")
-    for axis, default in (("heads", 4), ("window", 7)):
-        if getattr(variant, axis) != default:
-            raise UserError(f"{name} sets its own {axis}; {axis}={getattr(variant, axis)} does not fit it")
-    make = resolve_name(OPERATORS[attention])
-    if variant.operator == "plain" and attention == "window":
-        return None
-    if variant.operator == "plain":
-        return partial(make, paths="attention", implementation=variant.implementation)
-    axes = ("kernel_size", "paths", "mix", "shift", "kernel", "init", "implementation")
-    return partial(make, **{axis: getattr(variant, axis) for axis in axes})
-
-
-def operators(model: nn.Module) -> list[nn.Module]:
-    """ACmix's operators in a model, whatever their attention."""
-    kinds = tuple(resolve_name(path) for path in OPERATORS.values())
-    return [module for module in model.modules() if isinstance(module, kinds)]
-
-
-def _local_operator(variant: Variant) -> Operator:
-    from acmix_bench.ops.plain import Convolution
-
-    axes = variant.content()
-    kind = axes.pop("operator")
-    if kind == "acmix":
-        del axes["attention"]
-        make = partial(resolve_name(OPERATORS["local"]), **axes)
-    elif kind in ("conv", "plain"):
-        make = partial(Convolution, **axes)
-    else:
-        make = partial(_import_class(kind), **variant.options)
-    return lambda in_channels, channels, stride: make(in_channels, channels, stride=stride)
-
-
-def _key(name: str) -> str:
-    """The entry that a backbone's name stands for: a single operator's number is its channels, and C none."""
-    if name == "operator-C":
-        return ""
-    return "operator-C" if re.fullmatch(r"operator-[1-9]\d*", name) else name
-
-
-def _import_class(path: str) -> Callable[..., nn.Module]:
-    try:
-        found = resolve_name(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"operator '{path}': {error}") from error
-    if not callable(found):
-        raise UserError(f"operator '{path}' is not a class")
-    return found

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from acmix_bench.backbones import nano, san
 from acmix_bench.ops.convolution import (
     ConvolutionPath,
     convolve_groups,
@@ -25,12 +24,11 @@ from acmix_bench.ops.convolution import (
 from acmix_bench.ops.mix import Mix
 from acmix_bench.ops.plain import Convolution
 
-# Where a block keeps its operators and convolutions, and the BatchNorm that follows each.
+# Where a block of a library keeps its convolutions, and the BatchNorm that follows each. A block of ours, or of yours,
+# says so itself: by an attribute `followed_by_norm` of such pairs of names.
 FOLLOWED = {
     ResNet: [("conv1", "bn1")],
     Bottleneck: [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")],
-    nano.Block: [("operator", "norm1"), ("expand", "norm2")],
-    san.Block: [("attention", "bn2")],
     nn.Sequential: [("0", "1")],
 }
 
@@ -122,7 +120,7 @@ def fuse(model: nn.Module) -> None:
         raise RuntimeError("fusing is for inference: call model.eval() first")
     with torch.no_grad():
         for block in list(model.modules()):
-            for layer_name, norm_name in FOLLOWED.get(type(block), []):
+            for layer_name, norm_name in vars(type(block)).get("followed_by_norm") or FOLLOWED.get(type(block), []):
                 _fuse_norm(block, layer_name, norm_name)
         for operator in list(model.modules()):
             if _is_fusible(operator):

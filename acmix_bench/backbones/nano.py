@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from acmix_bench.backbones import Operator
+    from acmix_bench.backbones.build import Operator
 
 WIDTHS = (32, 64, 128)
 DEPTHS = (1, 2, 2)
@@ -16,9 +16,11 @@ DEPTHS = (1, 2, 2)
 class Block(nn.Module):
     """Operator, then a 1x1 convolution, added to a shortcut: (B, C_in, H, W) to (B, C, ceil(H / s), ceil(W / s))."""
 
+    followed_by_norm = [("operator", "norm1"), ("expand", "norm2")]
+
     def __init__(self, operator: Operator, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
-        self.operator = operator(in_channels, channels, stride)
+        self.operator = operator(in_channels, channels, stride=stride)
         self.norm1 = nn.BatchNorm2d(channels)
         self.expand = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(channels)

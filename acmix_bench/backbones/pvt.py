@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -95,9 +94,3 @@ class PVT(nn.Module):
         for stage in self.stages:
             x, token = stage(x)
         return self.head(self.norm(token))
-
-
-pvt_t = partial(PVT, (2, 2, 2, 2))
-pvt_s = partial(PVT, (3, 4, 6, 3))
-pvt_m = partial(PVT, (3, 4, 18, 3))
-pvt_l = partial(PVT, (3, 8, 27, 3))

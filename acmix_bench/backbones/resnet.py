@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
 if TYPE_CHECKING:
-    from acmix_bench.backbones import Operator
+    from acmix_bench.backbones.build import Operator
 
 
 def resnet(
-    depths: tuple[int, int, int, int], operator: Operator, *, in_channels: int, num_classes: int, image_size: int
+    depths: tuple[int, ...], operator: Operator, *, in_channels: int, num_classes: int, image_size: int
 ) -> nn.Module:
     """Bottlenecks of 64, 128, 256 and 512 channels at stride 4, 8, 16 and 32; modules are named as torchvision's.
 
@@ -26,13 +25,8 @@ def resnet(
     for module in model.modules():
         if isinstance(module, Bottleneck):
             width = module.conv2.in_channels
-            module.conv2 = operator(width, width, module.stride)
+            module.conv2 = operator(width, width, stride=module.stride)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return model
-
-
-resnet26 = partial(resnet, (1, 2, 4, 1))
-resnet38 = partial(resnet, (2, 3, 5, 2))
-resnet50 = partial(resnet, (3, 4, 6, 3))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
 
 from torch import Tensor, nn
 
@@ -16,6 +15,8 @@ Attention = Callable[..., nn.Module]
 
 class Block(nn.Module):
     """Pre-activation bottleneck round the attention: (B, C, H, W) to the same shape (SAN, section 4.1)."""
+
+    followed_by_norm = [("attention", "bn2")]
 
     def __init__(self, attention: nn.Module, channels: int) -> None:
         super().__init__()
@@ -55,8 +56,3 @@ def san(
         before = width
     layers["head"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, num_classes))
     return nn.Sequential(OrderedDict(layers))
-
-
-DEPTHS = {10: (2, 1, 2, 4, 1), 15: (3, 2, 3, 5, 2), 19: (3, 3, 4, 6, 3)}
-san10, san15, san19 = (partial(san, depths, "patchwise") for depths in DEPTHS.values())
-san10_pairwise, san15_pairwise, san19_pairwise = (partial(san, depths, "pairwise") for depths in DEPTHS.values())

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 if TYPE_CHECKING:
-    from acmix_bench.backbones import Operator
+    from acmix_bench.backbones.build import Operator
 
 
 def single(operator: Operator, *, channels: int) -> nn.Module:
     """One operator with stride 1: (B, channels, H, W) to the same shape."""
-    return operator(channels, channels, 1)
+    return operator(channels, channels, stride=1)

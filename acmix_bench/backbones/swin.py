@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import timm
@@ -44,7 +43,3 @@ def swin(name: str, operator: Attention | None, *, in_channels: int, num_classes
                 stage.blocks[number] = Block(block, operator)
         model.init_weights()
     return model
-
-
-swin_t = partial(swin, "swin_tiny_patch4_window7_224")
-swin_s = partial(swin, "swin_small_patch4_window7_224")

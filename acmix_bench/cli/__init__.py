@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import typer
 
-from acmix_bench.cli import measure, versions, view, weights
+from acmix_bench.cli import measure, own, versions, view, weights
 from acmix_bench.cli.common import note
 from acmix_bench.errors import Interrupted, UserError
 
@@ -25,6 +25,7 @@ Examples:
   acmix-bench ablate --variant shift=tensor    one change against the baseline
   acmix-bench flops operator-64-acmix@28       MACs by stage, and what counters miss
   acmix-bench compare base head                what one run is slower or dearer in than another
+  acmix-bench check mixers.py:MyMixer          does an operator of yours keep its contract?
   acmix-bench list                             all names that the other commands take
 """,
     no_args_is_help=True,
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "flops": measure.flops,
     "throughput": measure.throughput,
     "train": measure.train,
+    "check": own.check,
     "table": view.table,
     "plan": view.plan,
     "compare": versions.compare_runs,

@@ -11,7 +11,7 @@ import typer
 from acmix_bench.errors import unknown
 
 if TYPE_CHECKING:
-    from acmix_bench.record import Run
+    from acmix_bench.run.record import Run
 
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="key=value of the protocol, backbone or image_size. Repeatable.")
@@ -27,7 +27,7 @@ def note(line: str) -> None:
 
 def load(run: str, results: Path) -> Run:
     """A run by its folder, or by its name below the results folder."""
-    from acmix_bench.record import Store, runs_below
+    from acmix_bench.run.store import Store, runs_below
 
     for folder in (Path(run), results / run):
         if (folder / "run.json").exists():

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from acmix_bench import backbones, spec
+from acmix_bench import backbones, meters
 from acmix_bench.cli.common import JsonOption, ResultsOption, SetOption, note
 from acmix_bench.errors import Interrupted, UserError
-from acmix_bench.spec import Experiment, Row
+from acmix_bench.spec import library
+from acmix_bench.spec.cell import Row
+from acmix_bench.spec.experiment import Experiment
 
 if TYPE_CHECKING:
-    from acmix_bench.compare import Comparison
+    from acmix_bench.analysis.compare import Comparison
 
 VariantOption = Annotated[
     list[str] | None,
@@ -44,9 +46,9 @@ def ablate(
       acmix-bench ablate --variant shift=tensor
       acmix-bench ablate --variant mix=fixed,alpha,heads=2,4 --set epochs=4
     """
-    chosen = spec.with_settings(spec.load_experiment(experiment), settings or [])
+    chosen = library.with_settings(library.load_experiment(experiment), settings or [])
     from acmix_bench import ablate as flow
-    from acmix_bench.record import Store
+    from acmix_bench.run.store import Store
 
     plan = flow.plan_of(chosen, flow.rows_of(chosen, variant or []))
     store = Store(results / chosen.name)
@@ -56,7 +58,8 @@ def ablate(
             print(f"{cell.key}  {cell.meter:<9} {cell.repeat}  {cell.row.label}{'  (done)' * (cell.key in finished)}")
         print(f"{len(plan.cells)} cells, {len(finished)} done, in {store.folder}")
         return
-    outcome = flow.ablate(plan, store)
+    insisted = {row.label for row in plan.rows} - {row.label for row in flow.rows_of(chosen)} if variant else set()
+    outcome = flow.ablate(plan, store, insisted=insisted, file=library.own_file("experiment", experiment))
     _print_tables(outcome.comparison)
     print(f"Records and tables: {store.folder}/")
     if not outcome.measured and not outcome.interrupted:
@@ -73,6 +76,7 @@ def flops(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail where an operation is in no book of the ledger.")
     ] = False,
+    settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Count parameters and MACs by stage, in a ledger of every operation, beside what fvcore and FlopCounterMode say.
@@ -86,16 +90,16 @@ def flops(
       acmix-bench flops nano nano-acmix@32 --layers
       acmix-bench flops resnet50-acmix --strict
     """
-    comparison = _measure("flops: parameters and multiply-adds", model, variant, ("params", "macs"), [])
+    comparison = _measure("flops: parameters and multiply-adds", model, variant, ("params", "macs"), settings or [])
     if as_json:
         _print_json(comparison, ("layers",) if layers else ())
     else:
         _print_tables(comparison)
     if layers and not as_json:
-        from acmix_bench.table.cost import layer_table, stage_table
+        from acmix_bench.report.table.cost import layer_table, stage_table
 
         for line in comparison.lines:
-            if "layers" in line.exact:
+            if line.count("macs", "layers"):
                 print("\n" + layer_table(line).render("text"), end="")
                 print("\n" + stage_table(line).render("text"), end="")
     if strict:
@@ -137,16 +141,20 @@ def train(
       acmix-bench train --variant conv3x3 --set epochs=3 --set image_size=32
     """
     from acmix_bench import ablate as flow
-    from acmix_bench import launch
+    from acmix_bench.run import local
 
-    variants = spec.expand(variant, spec.load_variant("acmix"))
+    variants = library.expand(variant, library.load_variant("acmix"))
     if len(variants) > 1:
         raise UserError(f"--variant {variant}: train takes one variant; ablate takes a grid")
-    experiment = spec.with_settings(_ad_hoc("train: one variant", ("accuracy",)), settings or [])
+    experiment = library.with_settings(_ad_hoc("train: one variant", ("accuracy",)), settings or [])
     case = backbones.case_of(experiment.backbone, image_size=experiment.image_size, data=experiment.data)
     row = flow.implemented(Row(label=variant, variant=variants[0], case=case), experiment)
     cell = flow.plan_of(experiment, [row]).cells[0].model_copy(update={"repeat": seed})
-    outcome = launch.train_here(cell, _print_epoch)
+
+    def print_epoch(epoch: int, loss: float, accuracy: float) -> None:
+        note(f"epoch {epoch}: loss {loss:.4f}, top-1 {100 * accuracy:.2f} %")
+
+    outcome = local.train_here(cell, print_epoch)
     if outcome.status != "ok":
         note(f"{outcome.status}: {outcome.reason}")
         raise typer.Exit(1)
@@ -160,23 +168,24 @@ def train(
 def _ad_hoc(title: str, meters: tuple[str, ...]) -> Experiment:
     """An experiment that no file holds: what a single command measures."""
     name, _, question = title.partition(": ")
-    return spec.load_experiment("custom").model_copy(update={"name": name, "question": question, "meters": meters})
+    return library.load_experiment("custom").model_copy(update={"name": name, "question": question, "meters": meters})
 
 
 def _measure(
-    title: str, models: list[str] | None, variants: list[str] | None, meters: tuple[str, ...], settings: list[str]
+    title: str, models: list[str] | None, variants: list[str] | None, names: tuple[str, ...], settings: list[str]
 ) -> Comparison:
     """Measure models by name, or else on nano these variants, or all that have all these meters."""
     from acmix_bench import ablate as flow
 
     if models and variants:
         raise UserError("give models or --variant, not both: a model names its variant, as in nano-acmix")
-    experiment = spec.with_settings(_ad_hoc(title, meters), settings)
+    experiment = library.with_settings(_ad_hoc(title, names), settings)
     if models:
         rows = flow.rows_of(experiment.model_copy(update={"models": tuple(models)}))
     else:
-        known = {name: spec.load_variant(name) for name in spec.known("variant")}
-        whole = [name for name, variant in known.items() if all(map(variant.is_measured_by, experiment.meters))]
+        known = {name: library.load_variant(name).runs for name in library.known("variant")}
+        measured = [meters.find(name) for name in experiment.meters]
+        whole = [name for name, runs in known.items() if all(map(runs.is_measured_by, measured))]
         rows = flow.rows_of(experiment, variants or whole)
     return flow.measure_now(flow.plan_of(experiment, rows))
 
@@ -186,7 +195,7 @@ def _refuse_unknown(comparison: Comparison) -> None:
     complete = True
     for line in comparison.lines:
         keys = ("unknown", "no_formula", "count_with_ledger_failed")
-        names = sorted({name for key in keys for name in line.exact.get(key, {})})
+        names = sorted({name for key in keys for name in line.counts.get("macs", {}).get(key, {})})
         if names:
             note(f"error: {line.row.label}: no cost is known of {', '.join(names)}")
             complete = False
@@ -195,20 +204,17 @@ def _refuse_unknown(comparison: Comparison) -> None:
 
 
 def _print_tables(comparison: Comparison) -> None:
-    from acmix_bench.table import render
+    from acmix_bench.report.table import render
 
     print(render(comparison, "text"), end="")
 
 
 def _print_json(comparison: Comparison, more: Sequence[str] = ()) -> None:
-    from acmix_bench.table.raw import flat
+    from acmix_bench.report.table.raw import numbers_of
 
-    rows = [flat(line) | {name: line.exact.get(name) for name in more} for line in comparison.lines]
+    names = comparison.run.plan.experiment.meters
+    rows = [numbers_of(line, names) | {name: line.count("macs", name) for name in more} for line in comparison.lines]
     print(json.dumps(rows, indent=1))
-
-
-def _print_epoch(epoch: int, loss: float, accuracy: float) -> None:
-    note(f"epoch {epoch}: loss {loss:.4f}, top-1 {100 * accuracy:.2f} %")
 
 
 def _exit_code(comparison: Comparison) -> int:

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from acmix_bench import spec
 from acmix_bench.cli.common import JsonOption, ResultsOption, SetOption, load, note
+from acmix_bench.spec import library
 
 if TYPE_CHECKING:
-    from acmix_bench.meters.turns import Turns
-    from acmix_bench.record import Run
+    from acmix_bench.run.record import Run
 
 ThresholdsOption = Annotated[
     Path | None, typer.Option("--thresholds", help="YAML: how much slower is a regression, by meter and row.")
@@ -64,11 +63,13 @@ def regress(
 
     Example: acmix-bench regress --base .nox/base/venv/bin/python
     """
-    from acmix_bench import gate
+    from acmix_bench import ablate as flow
     from acmix_bench import regress as sides
+    from acmix_bench.analysis.thresholds import load_thresholds
 
-    chosen = spec.with_settings(spec.load_experiment(experiment), settings or [])
-    gate.load_thresholds(thresholds)  # a mistake in them is told before anything is measured
+    chosen = library.with_settings(library.load_experiment(experiment), settings or [])
+    # A mistake in them is told before anything is measured.
+    load_thresholds(thresholds, [row.label for row in flow.rows_of(chosen)])
     folder = results / "regress"
     for name in ("base", "head"):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -90,31 +91,32 @@ def serve(
 ) -> None:
     """Measure an experiment's groups of cells as their numbers come on stdin: what regress drives."""
     from acmix_bench import ablate as flow
-    from acmix_bench.record import Store
-
-    chosen = spec.with_settings(spec.load_experiment(experiment), settings or [])
-    plan = flow.plan_of(chosen, flow.rows_of(chosen))
-    print(*(group[0].repeat for group in spec.groups_of(plan.cells)), flush=True)
-    for number in flow.serve(plan, Store(folder), map(_asked, sys.stdin)):
-        print(number, flush=True)
-
-
-def _asked(line: str) -> tuple[int, Turns]:
-    """A group's number, where to meet the other version, and which of them begins."""
     from acmix_bench.meters.turns import Turns
+    from acmix_bench.run.store import Store
+    from acmix_bench.spec.cell import groups_of
 
-    number, path, first = line.split()
-    return int(number), Turns(path=Path(path), first=first == "first")
+    chosen = library.with_settings(library.load_experiment(experiment), settings or [])
+    plan = flow.plan_of(chosen, flow.rows_of(chosen))
+    print(*(group[0].repeat for group in groups_of(plan.cells)), flush=True)
+
+    def asked(line: str) -> tuple[int, Turns]:
+        """A group's number, where to meet the other version, and which of them begins."""
+        number, path, first = line.split()
+        return int(number), Turns(path=Path(path), first=first == "first")
+
+    for number in flow.serve(plan, Store(folder), map(asked, sys.stdin)):
+        print(number, flush=True)
 
 
 def _gate(
     base: Run, head: Run, thresholds: Path | None, *, allow_unlike: bool, as_json: bool, report: Path | None = None
 ) -> int:
     """Print what two runs differ by, and give the exit code that goes with it."""
-    from acmix_bench import gate
-    from acmix_bench.table.decide import gate_table
+    from acmix_bench.analysis import gate
+    from acmix_bench.analysis.thresholds import labels_of, load_thresholds
+    from acmix_bench.report.table.decide import gate_table
 
-    limits, differences = gate.load_thresholds(thresholds), gate.unlike(base, head)
+    limits, differences = load_thresholds(thresholds, labels_of(base, head)), gate.unlike(base, head)
     found = gate.findings(base, head, limits, timings=allow_unlike or not differences)
     code = gate.exit_code(found, differences, allowed=allow_unlike)
     alone = gate.not_compared(base, head)

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from acmix_bench import backbones, data, spec
+from acmix_bench import backbones, data, meters, ops
 from acmix_bench.cli.common import ResultsOption, load, note
 from acmix_bench.errors import unknown
-from acmix_bench.meters import METERS
+from acmix_bench.spec import library, plugins
+from acmix_bench.spec.axis import Axis
+from acmix_bench.spec.meter import Meter
+from acmix_bench.spec.variant import AXES, IMPLEMENTATIONS, Variant
+
+OURS: dict[str, Mapping[str, Any]] = {
+    "operator": ops.OPERATORS,
+    "backbone": backbones.BACKBONES,
+    "data set": data.DATASETS,
+    "meter": meters.METERS,
+    "axis": {axis: declared for axis, declared in AXES.items() if axis != "options"},
+}
 
 
 def list_names() -> None:
-    """List variants, experiments, backbones, data sets, meters and axes, a line each."""
+    """List variants, experiments, operators, backbones, data sets, meters and axes, a line each, and whose they are."""
     sections = {
-        "Variants": {name: spec.load_variant(name).summary for name in spec.known("variant")},
-        "Experiments": {name: spec.load_experiment(name).question for name in spec.known("experiment")},
-        "Published figures": dict.fromkeys(spec.known("published"), "as printed, and as counted on the released code"),
-        "Backbones": {name: entry.summary for name, entry in backbones.BACKBONES.items()},
-        "Data sets": {name: entry.summary for name, entry in data.DATASETS.items()},
-        "Meters": {name: entry.summary for name, entry in METERS.items()},
-        "Axes of --variant": {axis: meaning for axis, meaning in spec.AXES.items() if axis != "options"},
-        "Keys of --set": spec.settings(),
+        "Variants": _files("variant", lambda name: library.load_variant(name).summary),
+        "Experiments": _files("experiment", lambda name: library.load_experiment(name).question),
+        "Published figures": _files("published", lambda name: "as printed, and as counted on the released code"),
+        "Operators": _entries("operator"),
+        "Backbones": _entries("backbone"),
+        "Data sets": _entries("data set"),
+        "Meters": _entries("meter"),
+        "Axes of --variant": _entries("axis"),
+        "Keys of --set": library.settings(),
     }
     for title, entries in sections.items():
         print(f"\n{title}" if title != "Variants" else title)
@@ -31,29 +46,82 @@ def list_names() -> None:
             print(f"  {name:<16} {summary}")
 
 
-def show(
-    name: Annotated[str, typer.Argument(help="A variant, experiment, published table, backbone, data set or meter.")],
-) -> None:
-    """Show one variant, experiment, table of published figures, backbone, data set or meter in full.
+def _files(kind: str, summary: Any) -> dict[str, str]:
+    """Named files with their first line, and (yours) behind those of the working folder."""
+    return {name: summary(name) + " (yours)" * file.is_own for name, file in library.known(kind).items()}
 
-    Example: acmix-bench show paths
+
+def _entries(kind: str) -> dict[str, str]:
+    """What this package and installed ones declare; theirs is not imported, so that its place stands for a summary."""
+    ours = {name: _summary(entry) for name, entry in OURS[kind].items()}
+    return ours | {name: f"({plugins.origin(entry)})" for name, entry in plugins.installed(kind).items()}
+
+
+def _summary(entry: Any) -> str:
+    if isinstance(entry, str):
+        return entry
+    told: str = entry.meaning if isinstance(entry, Axis) else entry.summary
+    return told
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="A name that list prints, or a reference to something of your own.")],
+) -> None:
+    """Show one variant, experiment, table of published figures, operator, backbone, data set, meter or axis in full.
+
+    \b
+    Examples:
+      acmix-bench show paths
+      acmix-bench show resnet50
+      acmix-bench show mine.py:MyBackbone
     """
     found = False
-    for kind in spec.FILES:
-        if name in spec.known(kind):
-            where, file = spec.source(kind, name)
-            print(f"# {where}\n{file.read_text().rstrip()}")
+    for kind in library.FOLDERS:
+        if file := library.known(kind).get(name):
+            print(f"# {file.place}\n{file.path.read_text(encoding='utf-8').rstrip()}")
             found = True
-    entries: dict[str, Any] = {**backbones.BACKBONES, **data.DATASETS, **METERS}
-    if name in entries:
-        entry = entries[name]
-        print(f"{name}: {entry.summary}")
-        for key, value in vars(entry).items():
-            if key != "summary":
-                print(f"  {key}: {', '.join(value) if isinstance(value, tuple) else value}")
-        found = True
-    if not found:
-        raise unknown("name", name, [*(known for kind in spec.FILES for known in spec.known(kind)), *entries])
+    for kind, ours in OURS.items():
+        if name in ours or name in plugins.installed(kind):
+            _print_entry(kind, name, ours[name] if name in ours else plugins.load(kind, name, known=ours))
+            found = True
+    if ":" in name and not found:
+        entry = plugins.load("name", name, known={})
+        kinds = {backbones.Backbone: "backbone", data.DataSet: "data set", Meter: "meter", Axis: "axis"}
+        _print_entry(kinds.get(type(entry), "operator"), name, entry)
+    elif not found:
+        names = [file for kind in library.FOLDERS for file in library.known(kind)]
+        names += [entry for kind, ours in OURS.items() for entry in (*ours, *plugins.installed(kind))]
+        raise unknown("name", name, names)
+
+
+def _print_entry(kind: str, name: str, entry: Any) -> None:
+    """A declaration, field by field."""
+    if kind == "operator":
+        print(f"{name}: {entry if isinstance(entry, str) else (entry.__doc__ or '').strip().partition(chr(10))[0]}")
+        return
+    print(f"{name}: {_summary(entry)}")
+    if kind == "axis" and name in AXES:
+        field = Variant.model_fields[name]
+        known = IMPLEMENTATIONS if name == "implementation" else getattr(field.annotation, "__args__", ())
+        print(f"  values: {', '.join(map(str, known)) or getattr(field.annotation, '__name__', 'any')}")
+        print(f"  default: {field.default}")
+        return
+    for told in fields(entry):
+        value = getattr(entry, told.name)
+        if told.name not in ("summary", "meaning") and value != told.default:
+            print(f"  {told.name}: {_told(value)}")
+
+
+def _told(value: Any) -> str:
+    """A field's value on one line: names for functions and metrics."""
+    if isinstance(value, partial):
+        bound = ", ".join(f"{key}={bound}" for key, bound in value.keywords.items())
+        return f"{_told(value.func)}({bound})"
+    if callable(value):
+        return f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    if isinstance(value, tuple):
+        return ", ".join(" ".join(map(str, part)) if isinstance(part, tuple) else _told(part) for part in value)
+    return str(getattr(value, "key", value))
 
 
 def table(
@@ -65,10 +133,10 @@ def table(
 
     Example: acmix-bench table paths --format tex
     """
-    from acmix_bench.compare import compare
-    from acmix_bench.table import render
-    from acmix_bench.table.grid import FORMATS
-    from acmix_bench.table.raw import to_csv
+    from acmix_bench.analysis.compare import compare
+    from acmix_bench.report.table import render
+    from acmix_bench.report.table.grid import FORMATS
+    from acmix_bench.report.table.raw import to_csv
 
     comparison = compare(load(run, results))
     if style == "csv":
@@ -88,8 +156,8 @@ def plan(
 
     Example: acmix-bench plan paths --detect 0.5
     """
-    from acmix_bench.compare import seed_plan
-    from acmix_bench.table.decide import seed_table
+    from acmix_bench.analysis.compare import seed_plan
+    from acmix_bench.report.table.decide import seed_table
 
     plans = seed_plan(load(run, results), detect / 100)
     if not plans:
@@ -107,8 +175,8 @@ def plot(
 
     Example: acmix-bench plot paths --out paths.png
     """
-    from acmix_bench.compare import compare
-    from acmix_bench.figure import draw
+    from acmix_bench.analysis.compare import compare
+    from acmix_bench.report.figure import draw
 
     comparison = compare(load(run, results))
     path = out or Path(f"{comparison.run.plan.experiment.name}.png")

@@ -17,7 +17,7 @@ def import_weights(
 
     Example: acmix-bench import-weights acmix_swin_tiny.pth --model swin-t-acmix --out swin-t-acmix.safetensors
     """
-    from acmix_bench import weights
+    from acmix_bench.backbones import weights
 
     print(f"{weights.import_weights(source, model, out)} tensors in {out}")
 
@@ -31,7 +31,7 @@ def predict(
 
     Example: acmix-bench predict --model swin-t-acmix --weights swin-t-acmix.safetensors cat.jpg
     """
-    from acmix_bench.weights import predict as classify
+    from acmix_bench.backbones.weights import predict as classify
 
     for image, classes in zip(images, classify(model, weights, images), strict=True):
         print(image)

@@ -1,50 +1,67 @@
-"""Data sets, in one dict.
+"""Data sets. A table of contents: nothing is imported until one is loaded.
 
-To add one, write a loader `(image_size, root) -> Splits` and enter it here with its channels and classes.
+To add one, write a loader `(image_size, root) -> Splits` and declare it with its channels and classes: here, or in a
+module of your own, as `DataSet(...)`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from acmix_bench.errors import unknown
+from acmix_bench.errors import UserError
+from acmix_bench.spec import plugins
 
 if TYPE_CHECKING:
-    from torch.utils.data import TensorDataset
-    from torchvision.datasets import ImageFolder
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSet:
-    """Where a loader is, and what its images and labels look like."""
-
-    summary: str
-    loader: str
-    channels: int
-    classes: int
+    from torch.utils.data import Dataset
 
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
     """Images (channels, size, size), normalised, with their class; the test images are never trained on."""
 
-    train: TensorDataset | ImageFolder
-    test: TensorDataset | ImageFolder
+    train: Dataset[Any]
+    test: Dataset[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """A data set of this package or of your own.
+
+    Attributes:
+        load: `(image_size, root) -> Splits`; `root` is the folder of those that are not embedded.
+    """
+
+    summary: str
+    load: Callable[[int, Path], Splits]
+    channels: int
+    classes: int
+
+
+def _digits(image_size: int, root: Path) -> Splits:
+    from acmix_bench.data.digits import digits
+
+    return digits(image_size)
+
+
+def _imagenet(image_size: int, root: Path) -> Splits:
+    from acmix_bench.data.folders import imagenet
+
+    return imagenet(image_size, root)
 
 
 DATASETS: dict[str, DataSet] = {
     "digits": DataSet(
         summary="scikit-learn's 1,797 handwritten digits of 8x8 pixels, resized; 80 % to train, stratified",
-        loader="acmix_bench.data.digits:digits",
+        load=_digits,
         channels=1,
         classes=10,
     ),
     "imagenet": DataSet(
         summary="ImageNet-1K as folders of a class each, DATA_ROOT/imagenet/train and val",
-        loader="acmix_bench.data.folders:imagenet",
+        load=_imagenet,
         channels=3,
         classes=1000,
     ),
@@ -52,22 +69,32 @@ DATASETS: dict[str, DataSet] = {
 
 
 def find(name: str) -> DataSet:
-    """The entry of a data set by name.
+    """A data set by name or reference.
 
     Raises:
         UserError: naming the known ones.
     """
-    if name not in DATASETS:
-        raise unknown("data set", name, DATASETS)
-    return DATASETS[name]
+    return plugins.find("data set", name, DATASETS, DataSet)
 
 
 def load(name: str, image_size: int, root: str) -> Splits:
-    """Load a data set at an image size; `root` is the folder of those that are not embedded.
+    """Load a data set at an image size; `root` is the folder of those that are not embedded, ~ being the home.
 
     Raises:
-        UserError: where it is not there.
+        UserError: where it is not there, or gives other images than it declares.
     """
-    load_splits: Any = resolve_name(find(name).loader)
-    splits: Splits = load_splits(image_size, Path(root))
+    entry = find(name)
+    splits = entry.load(image_size, Path(root).expanduser())
+    if not isinstance(splits, Splits):
+        raise UserError(f"data set {name}: its loader must return Splits, and returned {type(splits).__name__}")
+    for part, images in (("train", splits.train), ("test", splits.test)):
+        pixels, label = images[0]
+        wanted = (entry.channels, image_size, image_size)
+        if tuple(getattr(pixels, "shape", ())) != wanted:
+            told = tuple(getattr(pixels, "shape", ())) or type(pixels).__name__
+            raise UserError(f"data set {name}: {part} images must be tensors {wanted}, and the first is {told}")
+        if not 0 <= int(label) < entry.classes:
+            raise UserError(
+                f"data set {name}: {part} labels must be 0 to {entry.classes - 1}, and the first is {label}"
+            )
     return splits

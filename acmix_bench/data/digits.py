@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
@@ -13,7 +11,7 @@ from torch.utils.data import TensorDataset
 from acmix_bench.data import Splits
 
 
-def digits(image_size: int, root: Path) -> Splits:
+def digits(image_size: int) -> Splits:
     """1,437 images to train and 360 to test, (1, image_size, image_size), the same stratified split every time.
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (its test part).

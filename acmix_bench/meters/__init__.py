@@ -1,29 +1,57 @@
-"""Meters: each takes a subject (a built variant in its case) and gives raw values.
+"""Meters: what is measured. A table of contents: nothing is imported until a cell runs.
 
-To add one, write a module with `measure(subject) -> dict` and enter it here. The values must be JSON: samples as
-lists, units in the key. A timing meter takes all subjects of a case at once, and gives a list. Nothing is imported
-until a cell runs.
+To add one, write a function and declare it: here, or in a module of your own, as `Meter(...)` (`acmix_bench.spec.meter`
+says what each field means). Its raw values must be JSON: numbers, texts, lists and mappings, units in the key.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any
+
+from acmix_bench.spec import plugins
+from acmix_bench.spec.meter import Meter, Metric
 
 
-@dataclass(frozen=True, kw_only=True)
-class Meter:
-    """Where a meter's code is, how often it runs, and what of the protocol its number depends on."""
+def _params(subject: Any) -> dict[str, Any]:
+    from acmix_bench.meters.params import measure
 
-    summary: str
-    function: str
-    reads: tuple[str, ...]
-    repeats: Literal["once", "processes", "seeds"] = "once"
+    return measure(subject)
 
-    @property
-    def is_timing(self) -> bool:
-        """Whether all rows are measured together, alternately in one process."""
-        return self.repeats == "processes"
+
+def _macs(subject: Any) -> dict[str, Any]:
+    from acmix_bench.meters.macs import measure
+
+    return measure(subject)
+
+
+def _parity(subject: Any) -> dict[str, Any]:
+    from acmix_bench.meters.parity import measure
+
+    return measure(subject)
+
+
+def _inference(subject: Any, batch: int) -> Any:
+    from acmix_bench.meters.steps import inference
+
+    return inference(subject, batch)
+
+
+def _training(subject: Any, batch: int) -> Any:
+    from acmix_bench.meters.steps import training
+
+    return training(subject, batch)
+
+
+def _matmul(subject: Any, batch: int) -> Any:
+    from acmix_bench.meters.matmul import matmul
+
+    return matmul(subject, batch)
+
+
+def _accuracy(subject: Any) -> dict[str, Any]:
+    from acmix_bench.meters.accuracy import measure
+
+    return measure(subject)
 
 
 _MACHINE = ("device", "dtype", "threads")
@@ -33,41 +61,69 @@ _TRAINING = (*_MACHINE, "data_root", "epochs", "train_batch", "learning_rate", "
 METERS: dict[str, Meter] = {
     "params": Meter(
         summary="parameters that train",
-        function="acmix_bench.meters.params:measure",
-        reads=(),
+        measure=_params,
+        metrics=(Metric(key="parameters", title="params"),),
     ),
     "macs": Meter(
         summary="multiply-adds of one image by stage, from the closed form, beside what two counters say",
-        function="acmix_bench.meters.macs:measure",
-        reads=(),
+        measure=_macs,
+        metrics=(
+            Metric(key="macs", title="MACs\n(FLOPs)"),
+            Metric(key="fvcore", gated=False),
+            Metric(key="flop_counter", gated=False),
+            Metric(key="ledger"),
+            Metric(key="macs_executed"),
+            Metric(key="macs_backward"),
+            Metric(key="flop_counter_backward", gated=False),
+            Metric(key="activations"),
+            Metric(key="activation_bytes"),
+            Metric(key="parameter_bytes"),
+            Metric(key="macs_by_stage", parts="macs"),
+            Metric(key="unknown", listed=False),
+            Metric(key="no_formula", listed=False),
+        ),
     ),
     "parity": Meter(
         summary="parameters, operations, and whether the variant is the function that it claims to be",
-        function="acmix_bench.meters.parity:measure",
-        reads=(),
+        measure=_parity,
     ),
     "inference": Meter(
         summary="seconds a batch and peak memory, forward",
-        function="acmix_bench.meters.latency:inference",
+        measure=_inference,
         reads=_TIMING,
         repeats="processes",
     ),
     "training": Meter(
         summary="seconds a batch and peak memory, forward, backward and update",
-        function="acmix_bench.meters.latency:training",
+        measure=_training,
         reads=_TIMING,
         repeats="processes",
+        trains=True,
+        passes=3,  # a backward pass makes two products of each
     ),
-    "product": Meter(
+    "matmul": Meter(
         summary="seconds of one dense matrix product with as many multiply-adds: what the machine could reach",
-        function="acmix_bench.meters.latency:product",
+        measure=_matmul,
         reads=_TIMING,
         repeats="processes",
+        ceiling=True,
     ),
     "accuracy": Meter(
         summary="top-1 on held-out images after a short training",
-        function="acmix_bench.meters.accuracy:measure",
+        measure=_accuracy,
+        metrics=(Metric(key="accuracy", title="top-1", unit="percent", gated=False, of="test_images"),),
         reads=_TRAINING,
         repeats="seeds",
+        trains=True,
+        reads_data=True,
     ),
 }
+
+
+def find(name: str) -> Meter:
+    """A meter by name or reference.
+
+    Raises:
+        UserError: naming the known ones.
+    """
+    return plugins.find("meter", name, METERS, Meter)

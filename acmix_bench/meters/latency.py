@@ -1,8 +1,8 @@
 """Seconds a batch and peak memory. One call is one process: all subjects are timed in it, alternately.
 
 In every block each subject is timed once, in an order drawn anew, so that what slows the machine for a while slows all
-of them, and none always runs after the same other. A second copy of the first subject is timed with them: what
-differs between the two is noise.
+of them, and none always runs after the same other. The control, a second copy of the first subject, is timed with them:
+what differs between the two is noise.
 
 On CUDA, time is taken by events and memory by torch's counters. Those branches have not yet run on a GPU.
 """
@@ -21,90 +21,18 @@ from typing import Any
 import torch
 
 from acmix_bench import stats
-from acmix_bench.errors import UserError
 from acmix_bench.meters.memory import LiveMemory
 from acmix_bench.meters.subject import Subject
 from acmix_bench.meters.turns import Token, Turns
 
 Clock = Callable[[], float]
 Step = Callable[[], None]
-Prepare = Callable[[Subject, int], tuple[Step, Step]]
+Prepare = Callable[[Subject, int], tuple[Step, Step] | Step]
 Values = dict[str, Any]
 
 SAMPLE_SECONDS = 0.005  # fast steps are repeated until a sample takes this long
 MIN_BLOCKS, BLOCKS_TO_STOP = 3, 12
 STABLE = 0.1  # the warm-up ends when three steps in a row differ by less than this share
-
-
-def inference(subjects: Sequence[Subject], turns: Turns | None = None) -> list[Values | Exception]:
-    """Time the forward pass in evaluation mode, without gradients."""
-    return _alternate(subjects, _inference_step, turns=turns)
-
-
-def training(subjects: Sequence[Subject], turns: Turns | None = None) -> list[Values | Exception]:
-    """Time one training step: forward, loss, backward, update (SGD)."""
-    return _alternate(subjects, _training_step, turns=turns)
-
-
-def product(subjects: Sequence[Subject], turns: Turns | None = None) -> list[Values | Exception]:
-    """Time a dense matrix product with each subject's multiply-adds: what this machine could reach at best.
-
-    It is a square `torch.mm` or, where torch runs that faster, a 1x1 convolution.
-    """
-    return _alternate(subjects, _product_step, turns=turns)
-
-
-def _inference_step(subject: Subject, batch: int) -> tuple[Step, Step]:
-    model = subject.build().eval()
-    subject.prepare(model)
-    images = subject.images(batch)
-
-    def step() -> None:
-        with torch.inference_mode(), subject.autocast():
-            model(images)
-
-    return step, lambda: None
-
-
-def _training_step(subject: Subject, batch: int) -> tuple[Step, Step]:
-    model = subject.build().train()
-    subject.prepare(model)
-    images = subject.images(batch)
-    labels = torch.zeros(len(images), dtype=torch.long, device=subject.device)
-    optimiser = torch.optim.SGD(model.parameters(), lr=1e-6)
-
-    def step() -> None:
-        optimiser.zero_grad(set_to_none=True)
-        with subject.autocast():
-            loss = subject.loss(model(images), labels)
-        loss.backward()
-        optimiser.step()
-
-    return step, optimiser.zero_grad  # the gradients of the last step; those of the next belong to its peak
-
-
-def _product_step(subject: Subject, batch: int) -> tuple[Step, Step]:
-    from acmix_bench.meters.macs import total_macs
-
-    macs = batch * total_macs(subject)
-    edge = round(macs ** (1 / 3))
-    a = torch.randn(round(macs / edge**2), edge, device=subject.device, dtype=subject.dtype)
-    b = torch.randn(edge, edge, device=subject.device, dtype=subject.dtype)
-    pixels = a.t()[None, :, :, None].contiguous(memory_format=torch.channels_last)
-    kernel = b[:, :, None, None].contiguous(memory_format=torch.channels_last)
-
-    def multiply() -> None:
-        with torch.inference_mode():
-            torch.mm(a, b)
-
-    def convolve() -> None:
-        with torch.inference_mode():
-            torch.conv2d(pixels, kernel)
-
-    def fastest_of_five(step: Step) -> float:
-        return min(_seconds(step, 1, subject.device, time.perf_counter) for _ in range(5))
-
-    return min((multiply, convolve), key=fastest_of_five), lambda: None
 
 
 @dataclass
@@ -120,7 +48,7 @@ class _Timed:
     seconds: list[float] = field(default_factory=list)
 
 
-def _alternate(
+def alternate(
     subjects: Sequence[Subject], prepare: Prepare, clock: Clock = time.perf_counter, turns: Turns | None = None
 ) -> list[Values | Exception]:
     """Time all subjects, block by block, until the intervals are narrow or the time is up.
@@ -131,10 +59,10 @@ def _alternate(
     token = turns.join() if turns else None
     if token:
         token.take()
-    twins = [subjects[0]] if len(subjects) > 1 else []
+    control = [subjects[0]] if len(subjects) > 1 else []
     while True:
         try:
-            ready = [_ready(subject, prepare, batch, clock) for subject in (*subjects, *twins)]
+            ready = [_ready(subject, prepare, batch, clock) for subject in (*subjects, *control)]
             break
         except OutOfMemory:
             gc.collect()
@@ -146,7 +74,7 @@ def _alternate(
     timed = [one for one in ready if isinstance(one, _Timed)]
     with _no_collection():
         stopped = _sample(timed, subjects[0], clock, token)
-    twin = ready.pop() if twins else None
+    second = ready.pop() if control else None
     results: list[Values | Exception] = []
     for number, one in enumerate(ready):
         if isinstance(one, Exception):
@@ -154,8 +82,8 @@ def _alternate(
             continue
         values = {"seconds": one.seconds, "calls": one.calls, "batch": batch, "stopped": stopped}
         values |= {"first_seconds": one.first_seconds, "warmed_up": one.stable, "peak_bytes": one.peak_bytes}
-        if number == 0 and isinstance(twin, _Timed):
-            values["again_seconds"] = twin.seconds
+        if number == 0 and isinstance(second, _Timed):
+            values["again_seconds"] = second.seconds
         results.append(values)
     return results
 
@@ -170,17 +98,16 @@ def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock) -> _Tim
     What a variant's own code raises is its result, and ends none of the others.
     """
     try:
-        step, release = prepare(subject, batch)
-        first = _seconds(step, 1, subject.device, clock)
+        made = prepare(subject, batch)
+        step, release = made if isinstance(made, tuple) else (made, lambda: None)
+        first = seconds_of(step, 1, subject.device, clock)
         limit = clock() + subject.protocol["seconds"] / 2
-        warm_up = [_seconds(step, 1, subject.device, clock)]
+        warm_up = [seconds_of(step, 1, subject.device, clock)]
         while clock() < limit and not _is_stable(warm_up):
-            warm_up.append(_seconds(step, 1, subject.device, clock))
+            warm_up.append(seconds_of(step, 1, subject.device, clock))
         peak_bytes = _peak_bytes(subject, step, release)
-    except UserError:
-        raise
     except Exception as error:
-        if _is_out_of_memory(error):
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
             raise OutOfMemory(str(error)) from error
         return error
     calls = max(1, math.ceil(SAMPLE_SECONDS / max(min(warm_up), 1e-9)))
@@ -210,7 +137,7 @@ def _sample(timed: list[_Timed], first: Subject, clock: Clock, token: Token | No
         shuffle.shuffle(order)
         for one in order:
             one.step()  # not timed: it pays for the caches and the memory that the one before left behind
-            one.seconds.append(_seconds(one.step, one.calls, one.subject.device, clock) / one.calls)
+            one.seconds.append(seconds_of(one.step, one.calls, one.subject.device, clock) / one.calls)
         blocks += 1
         if not token and blocks % BLOCKS_TO_STOP == 0 and _is_narrow(timed, first.protocol["precision"]):
             stopped = "narrow"
@@ -231,7 +158,7 @@ def _is_narrow(timed: list[_Timed], precision: float) -> bool:
     return all(one.margin is not None and one.margin <= precision * one.value for one in estimates)
 
 
-def _seconds(step: Step, calls: int, device: torch.device, clock: Clock) -> float:
+def seconds_of(step: Step, calls: int, device: torch.device, clock: Clock) -> float:
     """Time some calls in a row."""
     if device.type == "cuda":
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -260,11 +187,6 @@ def _no_collection() -> Iterator[None]:
         gc.enable()
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    kinds = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
-
-
 def _peak_bytes(subject: Subject, step: Step, release: Step) -> int | None:
     """Most memory that torch holds at one time in a step, above what it held before; None where torch does not tell.
 
@@ -278,7 +200,7 @@ def _peak_bytes(subject: Subject, step: Step, release: Step) -> int | None:
         before = torch.cuda.memory_allocated(device)
         step()
         return torch.cuda.max_memory_allocated(device) - before
-    if device.type != "cpu" or subject.variant.is_compiled:
+    if device.type != "cpu" or subject.variant.runs.compiles:
         return None
     with LiveMemory() as memory:
         step()

@@ -158,13 +158,17 @@ class Bookkeeper(TorchDispatchMode):
             books.unknown[f"aten::{name}"] += 1
 
 
-def keep(model: nn.Module, image: Tensor, *, backward: bool = False) -> Ledger:
-    """Run a model once, or its backward pass from the sum of what it gives, and keep the books of that."""
+def keep(model: nn.Module, image: Tensor, *more: Any, backward: bool = False) -> Ledger:
+    """Run a model once, or its backward pass from the sum of what it gives, and keep the books of that.
+
+    Args:
+        more: what it takes beside the image.
+    """
     if not backward:
         with torch.no_grad(), Bookkeeper() as keeper:
-            model(image)
+            model(image, *more)
         return keeper.ledger
-    loss = model(image.clone().requires_grad_()).sum()
+    loss = model(image.clone().requires_grad_(), *more).sum()
     with Bookkeeper() as keeper:
         loss.backward()
     model.zero_grad(set_to_none=True)

@@ -7,10 +7,12 @@ know matrix products and convolutions only; products that are written as multipl
 from __future__ import annotations
 
 import logging
+import operator
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from acmix_bench.errors import unknown
+from acmix_bench.errors import UserError, unknown
 from acmix_bench.meters.ledger import MOVES, keep
 from acmix_bench.meters.subject import Subject
 from acmix_bench.ops.cost import STAGES
@@ -34,8 +36,14 @@ FREE = {
     *(f"torch.{name}" for name in ("Flatten", "MaxPool2d", "AdaptiveAvgPool2d")),
     *(f"timm.{name}" for name in ("DropPath", "FastAdaptiveAvgPool")),
 }
-# Containers whose own forward holds no product that is not a layer; one of a user's own may.
-WRITTEN_OUT = ("torch", "torchvision", "timm", "acmix_bench")
+# Modules whose own forward multiplies nothing beside its layers, by library and class, and all of this package. Any
+# other may: nn.MultiheadAttention does.
+WRITTEN_OUT = {
+    *(f"torch.{name}" for name in ("Sequential", "ModuleList", "ModuleDict")),
+    *(f"torchvision.{name}" for name in ("Bottleneck", "BasicBlock", "ResNet")),
+    *(f"timm.{name}" for name in ("ClassifierHead", "Mlp", "PatchEmbed", "PatchMerging", "SelectAdaptivePool2d")),
+    *(f"timm.{name}" for name in ("SwinTransformer", "SwinTransformerBlock", "SwinTransformerStage")),
+}
 # fvcore also counts normalisation and pooling, which the papers do not.
 MULTIPLY_ADDS = ("conv", "linear", "addmm", "mm", "bmm", "baddbmm", "matmul", "einsum")
 
@@ -80,13 +88,13 @@ def count_layers(model: nn.Module, image: Tensor) -> tuple[list[dict[str, Any]],
 
     def visit(name: str, module: nn.Module) -> None:
         if hasattr(module, "macs"):
-            module.register_forward_hook(lambda m, args, _: add(name, m, _own_formula(m, args)))
+            module.register_forward_hook(lambda m, args, _: add(name, m, own_formula(m, args)))
         elif type(module) in (nn.Conv2d, nn.Linear):
             module.register_forward_hook(lambda m, _, out: add(name, m, {"rest": _linear_macs(m, out)}))
         elif _qualified(module) == "timm.WindowAttention":
             module.register_forward_hook(lambda m, args, _: add(name, m, _window_attention_macs(args[0])))
         elif any(True for _ in module.children()):
-            if _library(module) not in WRITTEN_OUT:
+            if _qualified(module) not in WRITTEN_OUT and not _qualified(module).startswith("acmix_bench."):
                 module.register_forward_hook(lambda m, *_: unlisted.update([f"{type(m).__name__} beside its layers"]))
             for child_name, child in module.named_children():
                 visit(f"{name}.{child_name}" if name else child_name, child)
@@ -110,18 +118,27 @@ def _linear_macs(module: nn.Conv2d | nn.Linear, out: Tensor) -> int:
     return module.weight.numel() * positions
 
 
-def _own_formula(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, int]:
-    """What a module's own `macs` says.
+def own_formula(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, int]:
+    """What a module's own `macs` says, in plain integers.
 
     Raises:
-        UserError: where it names a stage that does not exist.
+        UserError: where that is no mapping of stages to whole numbers.
     """
-    formula: Callable[..., dict[str, int]] = getattr(module, "macs")  # noqa: B009 - nn.Module types it as a tensor
-    macs = formula(*inputs)
-    for stage in macs:
+    formula: Callable[..., Any] = getattr(module, "macs")  # noqa: B009 - nn.Module types it as a tensor
+    where, macs = f"{type(module).__name__}.macs", formula(*inputs)
+    if not isinstance(macs, Mapping):
+        raise UserError(f"{where}: must give a dict of multiply-adds by stage, and gave {macs!r:.60}")
+    counted = {}
+    for stage, number in macs.items():
         if stage not in STAGES:
-            raise unknown("stage", stage, STAGES, where=f"{type(module).__name__}.macs")
-    return macs
+            raise unknown("stage", str(stage), STAGES, where=where)
+        try:
+            counted[stage] = operator.index(number)
+        except TypeError:
+            counted[stage] = -1
+        if counted[stage] < 0 or isinstance(number, bool):
+            raise UserError(f"{where}: multiply-adds must be whole numbers, and {stage} is {number!r:.60}")
+    return counted
 
 
 def _window_attention_macs(x: Tensor) -> dict[str, int]:
@@ -135,12 +152,9 @@ def _window_attention_macs(x: Tensor) -> dict[str, int]:
     }
 
 
-def _library(module: nn.Module) -> str:
-    return type(module).__module__.partition(".")[0]
-
-
 def _qualified(module: nn.Module) -> str:
-    return f"{_library(module)}.{type(module).__name__}"
+    """Its library and its class."""
+    return f"{type(module).__module__.partition('.')[0]}.{type(module).__name__}"
 
 
 def count_with_fvcore(model: nn.Module, image: Tensor) -> dict[str, Any]:
@@ -150,7 +164,11 @@ def count_with_fvcore(model: nn.Module, image: Tensor) -> dict[str, Any]:
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     by_operation = {op: int(flops) for op, flops in analysis.by_operator().items()}
     macs = sum(flops for op, flops in by_operation.items() if op in MULTIPLY_ADDS)
-    return {"fvcore": macs, "fvcore_not_counted": dict(analysis.unsupported_ops())}
+    return {
+        "fvcore": macs,
+        "fvcore_not_counted": dict(analysis.unsupported_ops()),
+        "fvcore_version": version("fvcore"),
+    }
 
 
 def count_with_flop_counter(model: nn.Module, image: Tensor) -> dict[str, Any]:

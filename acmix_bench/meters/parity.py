@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from acmix_bench.meters.ledger import Bookkeeper, arithmetic
 from acmix_bench.meters.subject import Subject
-from acmix_bench.spec import Variant
+from acmix_bench.spec.variant import Variant
 
 
 def measure(subject: Subject) -> dict[str, Any]:
@@ -29,32 +29,19 @@ def measure(subject: Subject) -> dict[str, Any]:
         with Bookkeeper() as keeper:
             model(image)
     values["operations"] = sorted(arithmetic(keeper.ledger))
-    twin = same_function(subject.variant)
-    if twin is not None:
-        values |= {"claims": twin.label(subject.variant), "difference": _difference(exact, twin, model, image)}
+    equal = subject.variant.same_function()
+    if equal is not None:
+        values |= {"claims": equal.label(subject.variant), "difference": _difference(exact, equal, model, image)}
     return values
-
-
-def same_function(variant: Variant) -> Variant | None:
-    """The variant that this one is another way to compute, at the start of training; None where it claims nothing."""
-    changes: dict[str, Any] = {}
-    if variant.content().get("implementation", "production") != "production":
-        changes["implementation"] = "production"
-    if variant.operator == "acmix" and variant.paths != "attention":
-        if variant.shift == "tensor":
-            changes |= {"shift": "group", "kernel": "learned", "init": "shift"}
-        elif variant.kernel == "fixed" and variant.init == "shift":
-            changes["kernel"] = "learned"
-    return variant.model_copy(update=changes) if changes else None
 
 
 def _difference(subject: Subject, variant: Variant, model: nn.Module, image: Tensor) -> float:
     """The largest relative difference of output and input gradient, with the same weights in both."""
     _move_norms(model)
-    twin = replace(subject, variant=variant).build().eval()
-    twin.load_state_dict(model.state_dict(), strict=False)
+    other = replace(subject, variant=variant).build().eval()
+    other.load_state_dict(model.state_dict(), strict=False)
     subject.prepare(model)
-    (ours, our_gradient), (theirs, their_gradient) = _run(model, image), _run(twin, image)
+    (ours, our_gradient), (theirs, their_gradient) = _run(model, image), _run(other, image)
     differences = [(ours - theirs).abs().max() / theirs.abs().max()]
     differences.append((our_gradient - their_gradient).abs().max() / their_gradient.abs().max())
     largest = torch.stack(differences).max().item()

@@ -10,16 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from acmix_bench import backbones, data
-from acmix_bench.backbones.fuse import fuse
+from acmix_bench import backbones, data, meters
+from acmix_bench.backbones.build import build, operators
 from acmix_bench.errors import UserError
-from acmix_bench.spec import IMPLEMENTATION_METERS, Case, Cell, Variant
+from acmix_bench.spec.cell import Cell
+from acmix_bench.spec.experiment import Case
+from acmix_bench.spec.variant import Variant
 
 HALF = ("bfloat16", "float16")
-
-
-class Diverged(Exception):
-    """The run went on, but its loss is no longer finite: a result, not a crash."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +69,7 @@ class Subject:
         torch.manual_seed(self.seed)
         shape = data.find(self.case.data)
         with torch.device("meta" if device == "meta" else "cpu"):
-            model = backbones.build(
+            model = build(
                 self.case.backbone,
                 self.variant,
                 in_channels=shape.channels,
@@ -82,13 +80,14 @@ class Subject:
 
     def prepare(self, model: nn.Module) -> None:
         """Compile the operators of a built model, fuse it, or compile it whole once fused, as the variant says."""
-        if self.variant.implementation == "compiled":
-            for operator in backbones.operators(model):
-                operator.compile()
-        if self.variant.is_fused:
+        runs = self.variant.runs
+        if runs.fuses:
+            from acmix_bench.backbones.fuse import fuse
+
             fuse(model)
-        if self.variant.implementation == "fused-compiled":
-            model.compile()
+        if runs.compiles:
+            for module in [model] if runs.compiles == "network" else operators(model):
+                module.compile()
 
     def images(self, batch: int, device: torch.device | str | None = None) -> Tensor:
         """Random input, (batch, channels, size, size)."""
@@ -116,23 +115,26 @@ class Subject:
 
 
 def check(cell: Cell) -> None:
-    """Try a cell's shapes on the meta device, where nothing is computed (an operator of the user's own: on the CPU).
+    """Try a cell's shapes on the meta device, where nothing is computed (what is the user's own: on the CPU).
 
     Raises:
         UserError: for a backbone, operator, data set, device or shape that cannot be.
     """
     subject = Subject.of(cell)
-    where = f"{cell.row.label} on {cell.row.case.backbone}@{cell.row.case.image_size}"
-    place = "cpu" if ":" in cell.row.variant.operator else "meta"
-    if cell.meter == "accuracy" and backbones.is_single_operator(cell.row.case.backbone):
-        raise UserError(f"{cell.row.case.backbone} has no classes to learn; measure accuracy on nano")
-    implementation = cell.row.variant.implementation
-    if not cell.row.variant.is_measured_by(cell.meter):
-        only = ", ".join(IMPLEMENTATION_METERS[implementation])
-        raise UserError(f"{where}: implementation={implementation} says nothing about {cell.meter}; measure {only}")
+    variant, case, meter = cell.row.variant, cell.row.case, meters.find(cell.meter)
+    where = f"{cell.row.label} on {case}"
+    own = variant.is_own or variant.own_axes or case.backbone not in backbones.BACKBONES
+    place = "cpu" if (own and not backbones.is_single_operator(case.backbone)) or variant.is_own else "meta"
+    if meter.reads_data and backbones.is_single_operator(case.backbone):
+        raise UserError(f"{case.backbone} has no classes to learn; measure {cell.meter} on nano")
+    if not variant.runs.is_measured_by(meter):
+        only = ", ".join(name for name, other in meters.METERS.items() if variant.runs.is_measured_by(other))
+        raise UserError(
+            f"{where}: implementation={variant.implementation} says nothing about {cell.meter}; measure {only}"
+        )
     try:
-        if cell.meter == "accuracy":
-            data.load(cell.row.case.data, cell.row.case.image_size, cell.protocol["data_root"])
+        if meter.reads_data:
+            data.load(case.data, case.image_size, cell.protocol["data_root"])
         _ = subject.device
         subject.build(place)(subject.images(2, place))
     except UserError as error:

@@ -100,13 +100,3 @@ class ACmix(nn.Module):
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, window={self.window}, stride={self.stride}, paths={self.paths}"
-
-
-def restore_initialisation(model: nn.Module) -> None:
-    """Give every mix and grouped kernel in the model its chosen start back.
-
-    A backbone's builder is followed by this, so that no model-wide initialisation overwrites them.
-    """
-    for module in model.modules():
-        if isinstance(module, (ConvolutionPath, Mix)):
-            module.reset()

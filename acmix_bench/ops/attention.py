@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from acmix_bench.errors import ShapeError
+from acmix_bench.ops.reflection import check_window, reflect
 
 # Both were measured on two x86 cores (docs/architecture.md, "The tile rule"), and move nothing but the speed.
 GATHER_COST = 16  # of one key and its value, in queries that attend to it
@@ -53,21 +53,6 @@ def _constant(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return make(*sizes) if torch.compiler.is_compiling() else remembered(*sizes)
 
     return either
-
-
-def check_window(height: int, width: int, window: int) -> None:
-    """Reflection padding needs a map larger than the padding on each side.
-
-    Raises:
-        ShapeError: naming both numbers.
-    """
-    pad = window // 2
-    if min(height, width) <= pad:
-        raise ShapeError(
-            f"a {height}x{width} map is too small for attention window {window}: reflection padding by "
-            f"{pad} needs at least {pad + 1} pixels each way; use window {2 * min(height, width) - 1} or less, "
-            "or a larger image"
-        )
 
 
 def project_coordinates(projection: nn.Linear, height: int, width: int) -> Tensor:
@@ -215,11 +200,6 @@ def _heads(x: Tensor, heads: int) -> Tensor:
     return x.flatten(1, -2).unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _reflect(coordinate: Tensor, size: int) -> Tensor:
-    """Fold coordinates in [-(size - 1), 2 (size - 1)] back into the map, the edge pixel not repeated."""
-    return (size - 1) - ((size - 1) - coordinate.abs()).abs()
-
-
 @_constant
 def _coordinates(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(H, W, 2): the x and y of every pixel, from -1 to 1."""
@@ -247,7 +227,7 @@ def _tile_coordinates(size: int, tiles: int, tile: int, *, window: int, stride: 
     starts = torch.arange(tiles, device=device) * (tile * stride) - pad
     offsets = torch.arange((tile - 1) * stride + window, device=device)
     wanted = starts[:, None] + offsets[None, :]
-    return _reflect(wanted.clamp(max=size - 1 + pad), size)
+    return reflect(wanted.clamp(max=size - 1 + pad), size)
 
 
 @_constant
@@ -268,7 +248,7 @@ def _map_mask(height: int, width: int, window: int, stride: int, dtype: torch.dt
     for size in (height, width):
         start = torch.arange(0, size, stride, device=device)
         wanted = start[:, None] + torch.arange(window, device=device) - window // 2
-        occurs = _reflect(wanted, size)[:, :, None] == torch.arange(size, device=device)
+        occurs = reflect(wanted, size)[:, :, None] == torch.arange(size, device=device)
         counts.append(occurs.sum(1).to(dtype).log())
     rows, columns = counts
     mask = rows[:, None, :, None] + columns[None, :, None, :]

@@ -72,9 +72,9 @@ class ConvolutionPath(nn.Module):
             self.register_parameter("kernel", nn.Parameter(weights))
         else:
             self.register_buffer("kernel", weights)
-        self.reset()
+        self.restore_initialisation()
 
-    def reset(self) -> None:
+    def restore_initialisation(self) -> None:
         """Set the grouped kernel to its chosen start."""
         if self.kernel is None:
             return

@@ -27,9 +27,9 @@ class Mix(nn.Module):
             self.alpha = nn.Parameter(torch.empty(()))
         if kind == "alpha-beta":
             self.beta = nn.Parameter(torch.empty(()))
-        self.reset()
+        self.restore_initialisation()
 
-    def reset(self) -> None:
+    def restore_initialisation(self) -> None:
         """Set the scalars to their start."""
         for scalar in self.parameters():
             nn.init.constant_(scalar, 0.5)

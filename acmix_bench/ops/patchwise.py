@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acmix_bench.errors import ShapeError
-from acmix_bench.ops.attention import check_window, project_coordinates
+from acmix_bench.ops.attention import project_coordinates
 from acmix_bench.ops.convolution import Axes, ConvolutionPath
 from acmix_bench.ops.cost import STAGES
 from acmix_bench.ops.mix import Kind, Mix, Paths
+from acmix_bench.ops.reflection import check_window
 
 SHARE = 8
 Relation = Literal["patchwise", "pairwise"]
@@ -89,7 +90,7 @@ class PatchwiseACmix(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         height, width = q.shape[-2:]
-        check_window(height, width, self.window)
+        check_window(height, width, self.window, is_axis=False)
         if self.relation == "patchwise":
             patch = torch.cat([q, _taps(k, self.window).flatten(1, 2)], dim=1)
             weights = self.weigh(patch).unflatten(1, (self.groups, -1))

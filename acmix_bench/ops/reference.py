@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from acmix_bench.ops.attention import check_window
+from acmix_bench.ops.reflection import check_window
 
 
 def local_attention(

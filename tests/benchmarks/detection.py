@@ -23,10 +23,10 @@ from pathlib import Path
 import torch
 import yaml
 
-from acmix_bench import gate
+from acmix_bench.analysis import gate
 from acmix_bench.ops.acmix import ACmix
-from acmix_bench.record import machine_state, this_environment
 from acmix_bench.regress import Side, served
+from acmix_bench.run.environment import machine_state, this_environment
 
 BATCH, LIMIT, PRECISION, BUDGET, MIN_PAIRS = 100, 0.02, 0.015, 110.0, 8
 

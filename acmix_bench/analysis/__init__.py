@@ -1,0 +1,1 @@
+"""From records to estimates and verdicts. No torch, and no rounding."""

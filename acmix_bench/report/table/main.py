@@ -1,0 +1,164 @@
+"""What a run is for: cost, throughput and accuracy of every row, each beside its baseline."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from acmix_bench import meters
+from acmix_bench.analysis.compare import Comparison, Line
+from acmix_bench.report import rounding
+from acmix_bench.report.table.cost import macs
+from acmix_bench.report.table.grid import Table
+from acmix_bench.spec.meter import Metric, short
+
+Column = tuple[str, Callable[[Line], str]]
+
+
+def main_table(comparison: Comparison) -> Table:
+    """A column for each number that the run's meters show: counts, rates, scores and their differences."""
+    experiment, several = comparison.run.plan.experiment, len(comparison.lines) > 1
+    columns: list[Column] = []
+    for name in experiment.meters:
+        meter = meters.find(name)
+        if meter.is_speed:
+            columns.append(_rate(name))
+        elif meter.repeats == "seeds" and meter.metrics:
+            columns.append(_score(name, meter.metrics[0], experiment.protocol.seeds))
+            if several:
+                columns.append(_difference(name, meter.metrics[0], experiment.protocol.seeds))
+        else:
+            columns += [_count(name, metric) for metric in meter.metrics if metric.title]
+    return Table(
+        title=f"{experiment.name}: {experiment.question}",
+        header=["variant", *(title for title, _ in columns)],
+        rows=[[line.row.label, *(show(line) or "-" for _, show in columns)] for line in comparison.lines],
+        notes=[*_reading(comparison), *_problems(comparison), _where(comparison)],
+    )
+
+
+def mix_table(comparison: Comparison) -> Table:
+    """The learned factors of the two paths in every layer that mixes."""
+    lines = [line for line in comparison.lines if line.mixing_weights]
+    layers = max(len(line.mixing_weights) for line in lines)
+    rows = [[line.row.label, *(f"{a:.2f} {b:.2f}" for a, b in line.mixing_weights)] for line in lines]
+    header = ["variant", *(f"layer {number}" for number in range(1, layers + 1))]
+    note = "The factors of attention and of convolution after training, layer by layer, the mean over seeds."
+    return Table(title="Learned mix", header=header, rows=rows, notes=[note])
+
+
+def _count(meter: str, metric: Metric) -> Column:
+    """A number without noise."""
+    if metric.key == "macs":
+        return metric.title, macs
+
+    def show(line: Line) -> str:
+        return rounding.number(line.count(meter, metric.key), metric.unit) or line.failed(meter) or ""
+
+    return metric.title, show
+
+
+def _rate(meter: str) -> Column:
+    """Images a second with their interval."""
+
+    def show(line: Line) -> str:
+        timing = line.timings.get(meter)
+        return rounding.rate(timing.rate) if timing else line.failed(meter) or ""
+
+    return f"{short(meter)}\nimg/s", show
+
+
+def _score(meter: str, metric: Metric, seeds: int) -> Column:
+    """A score, and how many of the seeds it stands for where some failed."""
+
+    def show(line: Line) -> str:
+        score = line.scores.get(meter)
+        if score is None:
+            return line.failed(meter) or ""
+        some = "" if score.mean.samples == seeds else f" ({score.mean.samples} of {seeds} seeds)"
+        return rounding.score(score.mean, metric.unit) + some
+
+    title = metric.title or short(meter)
+    return f"{title} %" if metric.unit == "percent" else title, show
+
+
+def _difference(meter: str, metric: Metric, seeds: int) -> Column:
+    """A score's difference to the baseline's."""
+
+    def show(line: Line) -> str:
+        score = line.scores.get(meter)
+        return rounding.difference(score.difference, seeds, metric.unit) if score else ""
+
+    return f"Δ {metric.title or short(meter)}", show
+
+
+def _reading(comparison: Comparison) -> list[str]:
+    """How to read the main table, in the run's own numbers."""
+    experiment = comparison.run.plan.experiment
+    protocol, notes = experiment.protocol, []
+    if comparison.lines[0].row.label == "baseline":
+        notes.append(
+            f"baseline: the variant {experiment.baseline}; the other rows are named by what they change of it."
+        )
+    if "macs" in experiment.meters:
+        sizes = sorted({line.row.case.image_size for line in comparison.lines})
+        shown = " or ".join(f"{size}x{size}" for size in sizes)
+        notes.append(f"MACs: multiply-adds of one {shown} input, which the papers call FLOPs.")
+    if comparison.speed_meters:
+        notes.append(
+            f"img/s: {rounding.several(protocol.processes, 'process', 'processes')}, in each of which all rows are "
+            f"timed alternately in random order; batch {protocol.batch}, {protocol.layout}, {protocol.dtype}, "
+            f"{rounding.several(protocol.threads or 0, 'thread', 'threads')}, allocator "
+            f"{protocol.allocator}; median [95 % interval].{_why_it_stopped(comparison)}"
+        )
+    for name in experiment.meters:
+        meter = meters.find(name)
+        for metric in meter.metrics[:1] if meter.repeats == "seeds" else ():
+            title, seeds = metric.title or short(name), rounding.several(protocol.seeds, "seed", "seeds")
+            epochs = f"{rounding.several(protocol.epochs, 'epoch', 'epochs')}, " if "epochs" in meter.reads else ""
+            on = f"{comparison.lines[0].row.case.data}, " if meter.reads_data else ""
+            notes.append(f"{title}: {on}{epochs}{seeds}; mean, ± is half its 95 % interval.")
+            if len(comparison.lines) > 1:
+                points = (
+                    "percentage points against the baseline" if metric.unit == "percent" else "against the baseline"
+                )
+                same = " The test images are always the same." if meter.reads_data else ""
+                notes.append(
+                    f"Δ {title}: {points}, paired by seed; the intervals of all rows hold together at 95 % over seeds, "
+                    f"and 'noise' is one that holds 0.{same}"
+                )
+    return notes
+
+
+def _why_it_stopped(comparison: Comparison) -> str:
+    """How many processes ended because the intervals were narrow, and how many because the time was up."""
+    ends: Counter[str] = Counter()
+    for meter in comparison.speed_meters:
+        timed = {line.row.case: line.timings[meter] for line in comparison.lines if meter in line.timings}
+        for timing in timed.values():
+            ends.update(timing.stopped)
+    protocol = comparison.run.plan.experiment.protocol
+    told = (
+        f" {ends['narrow']} of {ends.total()} processes ended with every ratio within ±{100 * protocol.precision:g} %, "
+        f"the others after {protocol.seconds:g} s a row."
+    )
+    timings = [timing for line in comparison.lines for timing in line.timings.values()]
+    cold = sum(timing.not_warm for timing in timings)
+    if not cold:
+        return told
+    return f"{told} {cold} of {sum(t.rate.samples for t in timings)} warm-ups ended before three steps took alike."
+
+
+def _where(comparison: Comparison) -> str:
+    run = comparison.run
+    seconds = sum(record.seconds for record in run.records)
+    cells = rounding.several(len(run.records), "cell", "cells")
+    return f"Measured on {run.plan.environment}, {cells} in {rounding.minutes(seconds)}."
+
+
+def _problems(comparison: Comparison) -> list[str]:
+    notes = [f"{line.row.label}: {problem}" for line in comparison.lines for problem in line.problems]
+    missing = sum(line.missing for line in comparison.lines)
+    if missing:
+        notes.append(f"{missing} of {len(comparison.run.plan.cells)} cells are not measured; run it again to go on.")
+    return notes

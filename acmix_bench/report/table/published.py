@@ -1,0 +1,40 @@
+"""Our counts beside the papers' figures."""
+
+from __future__ import annotations
+
+from acmix_bench.analysis.compare import Comparison
+from acmix_bench.analysis.published import figures_of, reasons_of
+from acmix_bench.report import rounding
+from acmix_bench.report.table.grid import Table
+
+
+def published_table(comparison: Comparison) -> Table:
+    """Parameters and MACs beside the papers' figures, with the difference and its reason."""
+    rows: list[list[str]] = []
+    reasons: dict[str, None] = {}
+    for line in comparison.lines:
+        figures = figures_of(line.row)
+        parameters, macs = line.count("params", "parameters"), line.count("macs", "macs")
+        if not figures or parameters is None or macs is None:
+            continue
+        ours = (parameters / 1e6, macs / 1e9)
+        cells = [line.row.label]
+        for number, (own, field, digits) in enumerate(zip(ours, ("params_m", "macs_g"), (2, 3), strict=True)):
+            cells.append(f"{own:.{digits}f}")
+            for kind in ("published", "counted"):
+                figure = figures.get(kind)
+                cells.append(
+                    rounding.published(own, getattr(figure, field), exact=kind == "counted" and number == 0)
+                    if figure
+                    else "-"
+                )
+        rows.append(cells)
+        reasons |= dict.fromkeys(reasons_of(line.row))
+    header = ["model", "params\nM", "\nprinted", "\nreleased", "MACs (FLOPs)\nG", "\nprinted", "\nreleased"]
+    note = (
+        "Printed: in the paper or its README. Released: counted on the code that its authors released. In brackets: by "
+        "how much ours differs from it; '=' is equal to the last parameter."
+    )
+    return Table(
+        title="Against published figures", header=header, rows=rows, notes=[note, *(f"{reason}." for reason in reasons)]
+    )

@@ -1,0 +1,82 @@
+"""How fast each row is beside its baseline and beside what the machine could reach, and what memory it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from acmix_bench.analysis.compare import Comparison, Line
+from acmix_bench.report import rounding
+from acmix_bench.report.table.grid import Table
+from acmix_bench.spec.meter import short
+
+
+def speed_table(comparison: Comparison) -> Table:
+    """Speed-up over the baseline, efficiency beside a matrix product, peak memory, and the time to compile."""
+    columns: list[tuple[str, Sequence[str]]] = []
+    for meter in comparison.speed_meters:
+        ours = [line.timings.get(meter) for line in comparison.lines]
+        if not any(ours):
+            continue
+        speedups = [rounding.ratio(one.speedup, one.noise_floor or 0.0) if one else "" for one in ours]
+        columns.append((f"{short(meter)}\n× baseline", speedups))
+        columns.append(("peak\nMiB", [rounding.mebibytes(one.peak_bytes) if one else "" for one in ours]))
+        if any(one and one.efficiency for one in ours):
+            efficiencies = [rounding.whole_percent(one.efficiency) if one else "" for one in ours]
+            columns.append(("\nefficiency", efficiencies))
+    compiled = [_compile_seconds(line) for line in comparison.lines]
+    if any(compiled):
+        columns.append(("compile\ns", [rounding.seconds(seconds) for seconds in compiled]))
+    labels = [line.row.label for line in comparison.lines]
+    return Table(
+        title="Speed and memory",
+        header=["variant", *(title for title, _ in columns)],
+        rows=[[cell or "-" for cell in row] for row in zip(labels, *(cells for _, cells in columns), strict=True)],
+        notes=_notes(comparison, compiles=any(compiled)),
+    )
+
+
+def _notes(comparison: Comparison, *, compiles: bool) -> list[str]:
+    notes = [
+        "× baseline: the speed-up, as a ratio of throughput to the first row's of the same case (above 1 is faster); "
+        "the intervals hold together at 95 %, and 'noise' is one that comes closer to 1 than the noise floor. Peak: "
+        "memory that torch allocates for a batch beyond the model and its input.",
+        *_noise_floor(comparison),
+    ]
+    if agreed := [line.parity for line in comparison.lines if line.parity is not None and not line.withheld]:
+        notes.append(
+            f"Checked before timing: rows that are another way to compute the same function ({len(agreed)}) agree with "
+            f"it forward and backward in float64 (largest relative difference {max(agreed):.0e})."
+        )
+    if any(timing.efficiency for line in comparison.lines for timing in line.timings.values()):
+        notes.append(
+            "Efficiency: throughput over that of one dense matrix product with as many multiply-adds (training: three "
+            "times as many), in the faster of torch's two ways to it. A convolution may come out above 100 %."
+        )
+    if compiles:
+        notes.append("Compile: the longest first step of a process; the next processes find the compiled code on disk.")
+    return notes
+
+
+def _compile_seconds(line: Line) -> float | None:
+    """The longest first step of a row that is compiled."""
+    firsts = [timing.first_seconds for timing in line.timings.values()]
+    return max(firsts, default=None) if line.row.variant.runs.compiles else None
+
+
+def _noise_floor(comparison: Comparison) -> list[str]:
+    """What two copies of the same thing differ by: nothing smaller can be told. And where a batch had to be smaller."""
+    floors, batches = [], []
+    wanted = comparison.run.plan.experiment.protocol.batch
+    for meter in comparison.speed_meters:
+        timings = {line.row.label: line.timings[meter] for line in comparison.lines if meter in line.timings}
+        ours = [timing.noise_floor for timing in timings.values() if timing.noise_floor is not None]
+        if ours:
+            floors.append(f"{short(meter)} {rounding.fine_percent(max(ours))}")
+        batches += [
+            f"{label}: {meter} ran out of memory at batch {wanted}, and was measured at batch {timing.batch}."
+            for label, timing in timings.items()
+            if timing.batch != wanted
+        ]
+    if not floors:
+        return batches
+    return [f"Noise floor, from the control, a second copy of a first row: {', '.join(floors)}.", *batches]

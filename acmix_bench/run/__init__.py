@@ -1,0 +1,1 @@
+"""Where a cell runs, and what is kept of it."""

@@ -1,0 +1,88 @@
+"""Does what a user brings keep its contract? Every promise is tried, and told in a line: `acmix-bench check`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from acmix_bench import backbones, data, meters, ops
+from acmix_bench.errors import UserError
+from acmix_bench.spec import plugins
+from acmix_bench.spec.axis import Axis
+from acmix_bench.spec.meter import Meter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """What was tried, whether it holds (None where nobody promised it), and what came out."""
+
+    name: str
+    holds: bool | None
+    told: str
+
+
+class Broken(Exception):
+    """A promise that does not hold, in words."""
+
+
+class NotPromised(Exception):
+    """Something that nobody promised, in words."""
+
+
+def tried(name: str, attempt: Callable[[], str]) -> Promise:
+    """Try one promise; whatever a user's code raises is what came out."""
+    try:
+        return Promise(name=name, holds=True, told=attempt())
+    except NotPromised as reason:
+        return Promise(name=name, holds=None, told=str(reason))
+    except Exception as error:  # noqa: BLE001 - as said
+        what = "" if isinstance(error, UserError | Broken) else f"{type(error).__name__}: "
+        return Promise(name=name, holds=False, told=what + (str(error).strip().splitlines() or [""])[0])
+
+
+def kind_of(name: str) -> str:
+    """Whether a name or a reference stands for an operator, backbone, data set, meter or axis.
+
+    Raises:
+        UserError: for an unknown one.
+    """
+    ours: dict[str, Any] = {
+        "operator": ops.OPERATORS,
+        "backbone": backbones.BACKBONES,
+        "data set": data.DATASETS,
+        "meter": meters.METERS,
+        "axis": {},
+    }
+    for kind, entries in ours.items():
+        if name in entries or name in plugins.installed(kind):
+            return kind
+    if backbones.is_single_operator(name):
+        return "backbone"
+    entry = plugins.load("name", name, known={known: None for entries in ours.values() for known in entries})
+    forms = {backbones.Backbone: "backbone", data.DataSet: "data set", Meter: "meter", Axis: "axis"}
+    return next((kind for form, kind in forms.items() if isinstance(entry, form)), "operator")
+
+
+def promises(name: str, attention: str, root: str) -> list[Promise]:
+    """Try everything that is promised of what a name or a reference stands for.
+
+    Args:
+        attention: for an operator, that of the backbones that it is for.
+        root: for a data set, the folder of those that are not embedded.
+    """
+    from acmix_bench.run import contract_operator, contract_others
+
+    kind = kind_of(name)
+    tries: Iterator[Promise]
+    if kind == "operator":
+        tries = contract_operator.promises(name, attention)
+    elif kind == "data set":
+        tries = contract_others.of_data_set(name, root)
+    elif kind == "backbone":
+        tries = contract_others.of_backbone(name)
+    elif kind == "meter":
+        tries = contract_others.of_meter(name)
+    else:
+        tries = contract_others.of_axis(name)
+    return list(tries)

@@ -1,0 +1,207 @@
+"""What a backbone, a data set, a meter and an axis promise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from acmix_bench import backbones, data, meters
+from acmix_bench.backbones.build import build, operators
+from acmix_bench.backbones.features import STRIDES, Features
+from acmix_bench.errors import unknown
+from acmix_bench.meters.subject import Subject
+from acmix_bench.run.contract import Broken, NotPromised, Promise, tried
+from acmix_bench.run.local import outcome_of
+from acmix_bench.spec import library, plugins
+from acmix_bench.spec.axis import Axis
+from acmix_bench.spec.experiment import Protocol
+from acmix_bench.spec.variant import Variant
+
+QUICK = Protocol(threads=1, batch=4, seconds=0.02, epochs=1, train_batch=256)
+
+
+def of_backbone(name: str) -> Iterator[Promise]:
+    """Try a backbone with its own operator and with ACmix."""
+    entry, single = backbones.find(name), backbones.is_single_operator(name)
+    images = data.find(entry.data)
+    size = entry.image_size
+    channels = int(name.removeprefix("operator-")) if single else images.channels
+
+    def built(variant: str) -> nn.Module:
+        torch.manual_seed(0)
+        sizes = {"in_channels": images.channels, "num_classes": images.classes, "image_size": size}
+        return build(name, library.load_variant(variant), **sizes).eval()
+
+    def run(variant: str, batch: int) -> str:
+        x = torch.randn(batch, channels, size, size)
+        with torch.no_grad():
+            out = built(variant)(x)
+        wanted = (batch, channels, size, size) if single else (batch, images.classes)
+        if not isinstance(out, Tensor) or tuple(out.shape) != wanted:
+            raise Broken(f"{tuple(x.shape)} must give {wanted}, and gave {tuple(getattr(out, 'shape', ()))}")
+        if not out.isfinite().all():
+            raise Broken("it gave values that are not finite")
+        return f"{tuple(x.shape)} to {wanted}"
+
+    def takes_the_operator() -> str:
+        found = len(operators(built("acmix")))
+        if not found:
+            raise Broken("it builds none of the operator that it is given")
+        return f"{found} of the operator that it is given"
+
+    def gradients() -> str:
+        model = built("acmix").train()
+        model(torch.randn(2, channels, size, size)).square().mean().backward()
+        wrong = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+        if wrong:
+            raise Broken(f"no finite gradient reaches {', '.join(wrong[:5])}")
+        return "finite, of every parameter"
+
+    def one_seed() -> str:
+        ours, theirs = built("acmix").state_dict(), built("acmix").state_dict()
+        if any(not torch.equal(ours[key], theirs[key]) for key in ours):
+            raise Broken("two that are built from one seed differ")
+        return "one seed, one network"
+
+    def stages() -> str:
+        if not entry.stages:
+            raise NotPromised("it names no stages, so it gives no feature maps")
+        maps = Features(built("plain"), name)(torch.randn(1, channels, size, size))
+        shapes = [tuple(one.shape[1:]) for one in maps]
+        wanted = [(width, size // by, size // by) for (_, width), by in zip(entry.stages, STRIDES, strict=True)]
+        if shapes != wanted:
+            raise Broken(f"the maps of its stages must be {wanted}, and are {shapes}")
+        return " ".join("x".join(map(str, shape)) for shape in shapes)
+
+    yield tried("as published", lambda: run("plain", 2))
+    yield tried("with ACmix", lambda: run("acmix", 2))
+    yield tried("batch of 1", lambda: run("acmix", 1))
+    yield tried("operator", takes_the_operator)
+    yield tried("gradients", gradients)
+    yield tried("seed", one_seed)
+    yield tried("stages", stages)
+
+
+def of_data_set(name: str, root: str) -> Iterator[Promise]:
+    """Try a data set at two sizes."""
+    entry = data.find(name)
+    loaded: list[data.Splits] = []
+
+    def load(size: int) -> str:
+        splits = data.load(name, size, root)
+        loaded.append(splits)
+        train, test = (len(part) for part in (splits.train, splits.test))  # type: ignore[arg-type]
+        return f"{train:,} images to train and {test:,} to test, {entry.channels}x{size}x{size}"
+
+    def labels() -> str:
+        for part in (loaded[0].train, loaded[0].test):
+            for number in range(min(2000, len(part))):  # type: ignore[arg-type]
+                label = int(part[number][1])
+                if not 0 <= label < entry.classes:
+                    raise Broken(f"label {label} of image {number} is none of 0 to {entry.classes - 1}")
+        return f"0 to {entry.classes - 1}"
+
+    def apart() -> str:
+        seen = {_bytes(loaded[0].train[i][0]) for i in range(min(2000, len(loaded[0].train)))}  # type: ignore[arg-type]
+        twice = sum(_bytes(loaded[0].test[i][0]) in seen for i in range(min(500, len(loaded[0].test))))  # type: ignore[arg-type]
+        if twice:
+            raise Broken(f"{twice} of the test images are trained on")
+        return "no test image is trained on"
+
+    def still() -> str:
+        again = data.load(name, 16, root)
+        if any(not torch.equal(loaded[0].test[i][0], again.test[i][0]) for i in range(min(20, len(again.test)))):  # type: ignore[arg-type]
+            raise Broken("the test images differ from one loading to the next")
+        return "the test images are always the same"
+
+    first = tried("loads", lambda: load(16))
+    yield first
+    if not first.holds:
+        return
+    yield tried("another size", lambda: load(24))
+    yield tried("labels", labels)
+    yield tried("split", apart)
+    yield tried("determinism", still)
+
+
+def _bytes(pixels: Tensor) -> bytes:
+    return pixels.contiguous().numpy().tobytes()
+
+
+def of_meter(name: str) -> Iterator[Promise]:
+    """Try a meter on the nano backbone with ACmix and with a plain convolution."""
+    entry = meters.find(name)
+    for key in entry.reads:
+        if key not in Protocol.model_fields:
+            raise unknown("key of the protocol", key, Protocol.model_fields, where=f"meter {name}: reads")
+    protocol = {key: getattr(QUICK, key) for key in entry.reads}
+
+    def subject(variant: str) -> Subject:
+        case = backbones.case_of("nano", image_size=16)
+        return Subject(variant=library.load_variant(variant), case=case, protocol=protocol, seed=0)
+
+    def measure(variant: str) -> dict[str, Any]:
+        if entry.is_timing:
+            step = entry.measure(subject(variant), 2)
+            (step[0] if isinstance(step, tuple) else step)()
+            return {}
+        outcome = outcome_of(entry.measure(subject(variant)))
+        if outcome.status != "ok":
+            raise Broken(outcome.reason or outcome.status)
+        return outcome.values
+
+    def gives(variant: str) -> str:
+        values = measure(variant)
+        if entry.is_timing:
+            return "a step that runs"
+        told = []
+        for metric in entry.metrics:
+            numbers = metric.numbers(values)
+            if not numbers or not all(isinstance(number, int | float) for number in numbers.values()):
+                raise Broken(f"its values hold no number under '{metric.key}', but {json.dumps(values)[:60]}")
+            told.append(f"{metric.key} {sum(numbers.values()):g}")
+        return ", ".join(told) or "values"
+
+    def again() -> str:
+        if entry.repeats != "once":
+            raise NotPromised(f"it repeats over {entry.repeats}, and may have noise")
+        if measure("acmix") != measure("acmix"):
+            raise Broken("it gave other values the second time; a meter with noise repeats over seeds or processes")
+        return "the same twice"
+
+    yield tried("with ACmix", lambda: gives("acmix"))
+    yield tried("with a convolution", lambda: gives("conv3x3"))
+    yield tried("determinism", again)
+
+
+def of_axis(name: str) -> Iterator[Promise]:
+    """Try every value of an axis on the nano backbone."""
+    axis = plugins.find("axis", name, {}, Axis)
+    parent = library.load_variant("acmix")
+
+    def built(variant: Variant) -> nn.Module:
+        torch.manual_seed(0)
+        return build("nano", variant, in_channels=1, num_classes=10, image_size=16).eval()
+
+    def value(chosen: Any) -> str:
+        (variant,) = library.expand(f"{name}={chosen}", parent)
+        x = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            out, before = built(variant)(x), built(parent)(x)
+        if tuple(out.shape) != tuple(before.shape):
+            raise Broken(f"it changes the output from {tuple(before.shape)} to {tuple(out.shape)}")
+        if variant.content() == parent.content():
+            return "the default: nothing changes"
+        ours, theirs = ([tuple(p.shape) for p in built(v).parameters()] for v in (variant, parent))
+        if torch.equal(out, before) and ours == theirs:
+            raise Broken("it changes neither what comes out nor the parameters")
+        return variant.label(parent)
+
+    yield tried("declared", lambda: f"{len(axis.values)} values, {axis.values[0]} the default")
+    for chosen in axis.values:
+        yield tried(f"{name}={chosen}", partial(value, chosen))

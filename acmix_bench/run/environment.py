@@ -1,0 +1,96 @@
+"""The machine and the software that a number depends on, and what may drift while it is measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from acmix_bench.spec.strict import Value
+
+
+class Environment(Value):
+    """The machine and the software that a number depends on."""
+
+    cpu: str
+    cores: int
+    memory_gib: int
+    system: str
+    kernel: str
+    python: str
+    torch: str
+    gpu: str | None
+
+    def __str__(self) -> str:
+        gpu = f", {self.gpu}" if self.gpu else ""
+        cores = "1 core" if self.cores == 1 else f"{self.cores} cores"
+        return (
+            f"{self.cpu}, {cores}, {self.memory_gib} GiB{gpu}, {self.system}, Python {self.python}, torch {self.torch}"
+        )
+
+
+def this_environment() -> Environment:
+    """Read this machine."""
+    return Environment(
+        cpu=(_cpu_info("model name") or [platform.processor() or platform.machine()])[0],
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        system=f"{platform.system()} {platform.machine()}",
+        kernel=platform.release(),
+        python=platform.python_version(),
+        torch=version("torch"),
+        gpu=_gpu_name(),
+    )
+
+
+class State(Value):
+    """What may change from one measurement to the next: hints for reading a number, not part of the environment."""
+
+    load: float
+    mhz: float | None
+    commit: str | None
+
+
+def machine_state() -> State:
+    """The load of the last minute, the cores' mean clock rate, and the git commit of this code, + if it was changed."""
+    rates = _cpu_info("cpu MHz")
+    mhz = sum(map(float, rates)) / len(rates) if rates else None
+    return State(load=os.getloadavg()[0], mhz=mhz, commit=_commit())
+
+
+def _cpu_info(key: str) -> list[str]:
+    """What Linux says of each core."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+    return [line.partition(":")[2].strip() for line in lines if line.startswith(key)]
+
+
+@cache
+def _commit() -> str | None:
+    """The commit of the checkout that this package lies in, where it lies in one."""
+    here = Path(__file__).parent
+    try:
+        head = _git("rev-parse", "--short=12", "HEAD", folder=here)
+        changed = _git("status", "--porcelain", "--untracked-files=no", folder=here)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + "+" * bool(changed)
+
+
+def _git(*arguments: str, folder: Path) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _gpu_name() -> str | None:
+    """The first NVIDIA GPU as its driver reports it, without loading torch."""
+    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        for line in path.read_text().splitlines():
+            if line.startswith("Model:"):
+                return line.partition(":")[2].strip()
+    return None

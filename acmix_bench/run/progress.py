@@ -1,0 +1,80 @@
+"""Progress of a run on stderr: a bar with the time left on a terminal, else a line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from statistics import fmean
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from acmix_bench.run.record import Record
+from acmix_bench.spec.cell import Cell
+
+SECONDS_BETWEEN_LINES = 30
+
+
+class Progress:
+    """Counts cells, tells problems at once, and guesses the time left from the cells of the same meter so far."""
+
+    def __init__(self, cells: Sequence[Cell], done: Collection[str]) -> None:
+        self._left = [cell for cell in cells if cell.key not in done]
+        self._total, self._done = len(cells), len(cells) - len(self._left)
+        self._seconds: dict[str, list[float]] = defaultdict(list)
+        self._console = Console(stderr=True)
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+            auto_refresh=False,  # nothing else may run while a cell is timed
+        )
+        self._task = self._bar.add_task("", total=self._total, completed=self._done, left="")
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        if self._done:
+            self.say(f"{self._done} of {self._total} cells were measured before and are kept")
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def start(self, cells: Sequence[Cell]) -> None:
+        """A cell begins, or several that are timed together."""
+        what = cells[0].row.label if len(cells) == 1 else f"{len(cells)} rows"
+        self._bar.update(self._task, description=f"{cells[0].meter}  {what}", refresh=True)
+
+    def finish(self, record: Record) -> None:
+        """A cell has ended, one way or another."""
+        cell = record.cell
+        self._left.remove(cell)
+        self._done += 1
+        self._seconds[cell.meter].append(record.seconds)
+        if record.status not in ("ok", "withheld"):
+            self.say(f"{cell.row.label}: {cell.meter} {cell.repeat} {record.status}: {record.reason}")
+        self._bar.update(self._task, completed=self._done, left=self._time_left(), refresh=True)
+        if not self._console.is_terminal and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+            self.say(f"{self._done} of {self._total} cells, {self._time_left()}")
+
+    def _time_left(self) -> str:
+        if any(cell.meter not in self._seconds for cell in self._left):
+            return ""
+        left = sum(fmean(self._seconds[cell.meter]) for cell in self._left)
+        return f"{int(left // 60)}:{int(left % 60):02d} left"
+
+    def say(self, line: str) -> None:
+        """Tell something above the bar."""
+        self._last_line = time.monotonic()
+        if self._console.is_terminal:
+            self._bar.console.print(line, highlight=False, markup=False)
+        else:
+            print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,70 @@
+"""What was measured: a record a cell, the plan that it belongs to, and the run that both make."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Literal
+
+from acmix_bench.run.environment import Environment, State
+from acmix_bench.spec.cell import Cell, Row, cells_of
+from acmix_bench.spec.experiment import Experiment
+from acmix_bench.spec.strict import Value
+
+Status = Literal["ok", "diverged", "crashed", "timeout", "withheld"]
+
+
+class Record(Value):
+    """A cell, where and when it ran, and its raw values or the reason why there are none."""
+
+    key: str
+    cell: Cell
+    environment: Environment
+    started: str
+    seconds: float
+    state: State
+    status: Status
+    reason: str | None = None
+    values: dict[str, Any] = {}
+
+    @property
+    def is_result(self) -> bool:
+        """Whether this answers the cell; a crash or a timeout is tried again by the next run."""
+        return self.status in ("ok", "diverged")
+
+
+class Plan(Value):
+    """What a run set out to measure, and where. `code` is the version of what each row runs, by label and meter."""
+
+    experiment: Experiment
+    rows: tuple[Row, ...]
+    code: dict[str, str]
+    environment: Environment
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """All cells in the order in which they are measured."""
+        experiment = self.experiment
+        return cells_of(
+            self.rows,
+            experiment.meters,
+            experiment.protocol,
+            lambda row, meter: self.code.get(f"{row.label} {meter}", ""),
+        )
+
+
+class KeptPlan(Plan):
+    """A plan as it stands in `run.json`, with the keys of its cells as the version gave them that measured them.
+
+    A version with more axes would give others, and still can read what was measured. `file` is the experiment's, seen
+    from the folder of the run: nothing where it came with the package, and None where that was not written down.
+    """
+
+    keys: tuple[str, ...]
+    file: str | None = None
+
+
+class Run(Value):
+    """A plan with the records that exist of it: what the views read."""
+
+    plan: Plan
+    records: tuple[Record, ...]

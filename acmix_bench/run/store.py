@@ -1,0 +1,138 @@
+"""The store under results/<experiment>/: records and the plan of the last run.
+
+A record is one line of `records.jsonl`, on disk before the next cell starts. `run.json` holds the plan of the last run,
+so that a table shows that run's cells and no others.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from acmix_bench.errors import UserError
+from acmix_bench.run.environment import Environment
+from acmix_bench.run.record import KeptPlan, Plan, Record, Run
+
+
+class Store:
+    """The folder of one experiment. Records are appended, everything else is replaced as a whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def opened(self, plan: Plan, file: Path | None = None) -> Iterator[None]:
+        """Make the folder, keep others out, and write down the plan.
+
+        Args:
+            file: the experiment's, where it is the user's own.
+
+        Raises:
+            UserError: where the folder cannot be written, another run is writing to it, or it holds the run of another
+                experiment of the same name.
+        """
+        seen = os.path.relpath(file.resolve(), self.folder.resolve()) if file else ""
+        self._refuse_another_experiment(plan.experiment.name, seen)
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._file = (self.folder / "records.jsonl").open("a+b")
+        with self._file:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(f"{self.folder}: another run is writing here; wait for it") from error
+            kept = KeptPlan(**plan.model_dump(), keys=tuple(cell.key for cell in plan.cells), file=seen)
+            self.write("run.json", kept.model_dump_json(indent=1))
+            yield
+
+    def _refuse_another_experiment(self, name: str, file: str) -> None:
+        try:
+            before = KeptPlan.model_validate_json((self.folder / "run.json").read_text(encoding="utf-8")).file
+        except (OSError, ValidationError, UserError):  # no run, or none that is known
+            return
+        if before is not None and before != file:
+            theirs, ours = (f"the file {path}" if path else "what comes with the package" for path in (before, file))
+            raise UserError(
+                f"{self.folder}: holds a run of another experiment named {name} ({theirs}, seen from there; this is "
+                f"{ours}); rename yours, or choose another folder with --results"
+            )
+
+    def append(self, record: Record) -> None:
+        """Add one record; it is on disk when this returns. A line cut short by a kill is closed first."""
+        with self._writing():
+            size = self._file.seek(0, os.SEEK_END)
+            self._file.seek(max(0, size - 1))
+            cut_short = size and self._file.read(1) != b"\n"
+            self._file.write(b"\n" * cut_short + record.model_dump_json().encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def write(self, name: str, text: str) -> None:
+        """Replace a file as a whole: it is the old one or the new one, never half of it."""
+        with self._writing():
+            unfinished = self.folder / f".{name}.{os.getpid()}"
+            unfinished.write_text(text, encoding="utf-8")
+            unfinished.replace(self.folder / name)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = f"cannot be written ({error.strerror}); choose another folder with --results"
+            raise UserError(f"{self.folder}: {reason}") from error
+
+    def finished(self, keys: Collection[str], environment: Environment) -> dict[str, Record]:
+        """The newest record of each of these cells that was measured in this environment."""
+        wanted = set(keys)
+        return {
+            record.key: record
+            for record in self._records()
+            if record.key in wanted and record.environment == environment
+        }
+
+    def load(self) -> Run:
+        """The last run.
+
+        Raises:
+            UserError: where there is none.
+        """
+        try:
+            plan = KeptPlan.model_validate_json((self.folder / "run.json").read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{self.folder}: no run here ({error.strerror}: run.json)") from error
+        except (ValidationError, UserError) as error:
+            raise UserError(f"{self.folder}/run.json: not a run that this version can read") from error
+        finished = self.finished(plan.keys, plan.environment)
+        rows = {row.content: row for row in plan.rows}
+        records = []
+        for key in plan.keys:
+            if record := finished.get(key):
+                # It may be from a run that had another name for the row.
+                row = rows.get(record.cell.row.content, record.cell.row)
+                records.append(record.model_copy(update={"cell": record.cell.model_copy(update={"row": row})}))
+        return Run(plan=plan, records=tuple(records))
+
+    def _records(self) -> Iterator[Record]:
+        """Every whole line; one that a kill cut short, or that an older version wrote, is passed over."""
+        try:
+            content = (self.folder / "records.jsonl").read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be read ({error.strerror})") from error
+        for line in content.split(b"\n"):
+            try:
+                yield Record.model_validate_json(line)
+            except (ValidationError, UserError):
+                continue
+
+
+def runs_below(results: Path) -> Sequence[str]:
+    """Names of the experiments that have results."""
+    return sorted(path.parent.name for path in results.glob("*/run.json"))

@@ -1,0 +1,75 @@
+"""An experiment: a question, where and how its variants are measured."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from acmix_bench.spec.meter import FORMER_NAMES
+from acmix_bench.spec.strict import Value
+
+DEFAULT_BACKBONE = "nano"
+
+
+class Case(Value):
+    """Where a variant is measured: a backbone, its input's size, and the data set that sets channels and classes."""
+
+    backbone: str = Field(description="where the operator stands; see Backbones")
+    image_size: int = Field(ge=1, description="edge of the input in pixels; the backbone's own where not set")
+    data: str = Field(description="the data set; the backbone's own where not set")
+
+    def __str__(self) -> str:
+        return f"{self.backbone}@{self.image_size}"
+
+
+class Protocol(Value):
+    """How it is measured."""
+
+    device: str = Field("cpu", description="a torch device, such as cpu or cuda")
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
+        "float32", description="half types run under autocast"
+    )
+    threads: int | None = Field(None, ge=1, description="CPU threads; all cores where not set")
+    allocator: Literal["keep", "default"] = Field(
+        "keep", description="keep: the process keeps all freed memory; default: large blocks go back, and fault again"
+    )
+    layout: Literal["contiguous", "channels-last"] = Field("contiguous", description="images and kernels in memory")
+    batch: int = Field(32, ge=1, description="images a batch when throughput is timed; halved where memory runs out")
+    processes: int = Field(10, ge=1, description="fresh processes in which all variants are timed alternately")
+    seconds: float = Field(0.2, gt=0, description="how long a variant is timed in each process, at most")
+    precision: float = Field(0.005, gt=0, description="half-width of a ratio's interval at which a process stops")
+    data_root: str = Field("data", description="folder of the data sets that are not embedded")
+    seeds: int = Field(5, ge=1, description="training runs a variant, with seeds 0, 1, 2, ...")
+    epochs: int = Field(3, ge=1, description="passes over the training images")
+    train_batch: int = Field(64, ge=1, description="images a batch when training")
+    learning_rate: float = Field(2e-3, gt=0, description="peak of AdamW's cosine schedule")
+    weight_decay: float = Field(0.05, ge=0, description="of AdamW")
+    timeout: float = Field(600.0, gt=0, description="seconds after which one cell is given up")
+
+
+class Experiment(Value):
+    """A question, and the cells that answer it."""
+
+    name: str
+    question: str = Field(min_length=1)
+    source: str = Field(min_length=1)
+    command: str = Field(min_length=1)
+    time: str = Field(min_length=1, description="expected, on 2 cores")
+    expected: str = Field(min_length=1, description="expected outcome")
+    baseline: str = "acmix"
+    variants: tuple[str, ...] = Field((), description="names, files or axis=value[,value] grids")
+    models: tuple[str, ...] = Field((), description="BACKBONE[-VARIANT][@SIZE] names, in place of variants")
+    backbone: str = DEFAULT_BACKBONE
+    image_size: int | None = Field(None, ge=1)
+    data: str | None = None
+    implementation: Literal["production", "reference"] | None = Field(
+        None, description="run every ACmix row in this one; as each variant says where not set"
+    )
+    meters: tuple[str, ...] = Field(("params", "macs", "inference", "training", "accuracy"), min_length=1)
+    protocol: Protocol = Protocol()
+
+    @field_validator("meters")
+    @classmethod
+    def _by_their_names_today(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(FORMER_NAMES.get(name, name) for name in names)

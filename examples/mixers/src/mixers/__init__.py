@@ -1,0 +1,1 @@
+"""One of each that acmix-bench takes from others."""

@@ -1,0 +1,297 @@
+"""The released checkpoints: names, shapes and outputs, against an independent statement of the released forward."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from released import DEPTHS, HEADS, WINDOW, State, resnet_state, weight
+from torch import Tensor
+
+from acmix_bench.backbones import weights
+from acmix_bench.errors import UserError
+
+
+def resnet_forward(s: State, x: Tensor) -> Tensor:
+    """The released ResNet-ACmix, from its formulas, in the released names."""
+
+    def bn(x: Tensor, name: str) -> Tensor:
+        mean, variance = s[f"{name}.running_mean"], s[f"{name}.running_var"]
+        return F.batch_norm(x, mean, variance, s[f"{name}.weight"], s[f"{name}.bias"])
+
+    x = F.max_pool2d(bn(F.conv2d(x, s["conv1.weight"], stride=2, padding=3), "bn1").relu(), 3, 2, 1)
+    for stage, depth in enumerate(DEPTHS, start=1):
+        for block in range(depth):
+            at, stride = f"layer{stage}.{block}", 2 if stage > 1 and not block else 1
+            out = bn(F.conv2d(x, s[f"{at}.conv1.weight"]), f"{at}.bn1").relu()
+            out = bn(acmix_forward(s, f"{at}.conv2", out, stride), f"{at}.bn2").relu()
+            out = bn(F.conv2d(out, s[f"{at}.conv3.weight"]), f"{at}.bn3")
+            if not block:
+                x = bn(F.conv2d(x, s[f"{at}.downsample.0.weight"], stride=stride), f"{at}.downsample.1")
+            x = (x + out).relu()
+    return x.mean((2, 3)) @ s["fc.weight"].T + s["fc.bias"]
+
+
+def acmix_forward(s: State, at: str, x: Tensor, stride: int) -> Tensor:
+    """One operator, tap by tap: windows of shifted maps, both sums written out."""
+    q, k, v = (F.conv2d(x, s[f"{at}.conv{n}.weight"], s[f"{at}.conv{n}.bias"]) for n in (1, 2, 3))
+    batch, channels, height, width = q.shape
+    d, pad = channels // HEADS, WINDOW // 2
+    columns = torch.linspace(-1, 1, width, dtype=x.dtype).expand(height, width)
+    rows = torch.linspace(-1, 1, height, dtype=x.dtype)[:, None].expand(height, width)
+    p = F.conv2d(torch.stack([columns, rows])[None], s[f"{at}.conv_p.weight"], s[f"{at}.conv_p.bias"])
+    padded_k, padded_v, padded_p = (F.pad(t, [pad] * 4, mode="reflect") for t in (k, v, p))
+
+    def tap(t: Tensor, dy: int, dx: int) -> Tensor:
+        moved = t[:, :, dy : dy + height : stride, dx : dx + width : stride]
+        return moved.unflatten(1, (-1, d))
+
+    q_here, p_here = (t[:, :, ::stride, ::stride].unflatten(1, (-1, d)) for t in (q, p))
+    taps = [(dy, dx) for dy in range(WINDOW) for dx in range(WINDOW)]
+    scores = [(q_here * (tap(padded_k, *t) + p_here - tap(padded_p, *t))).sum(2) / d**0.5 for t in taps]
+    shares = torch.stack(scores).softmax(0)
+    attended = sum(share[:, :, None] * tap(padded_v, *t) for share, t in zip(shares, taps, strict=True)).flatten(1, 2)
+
+    heads = torch.cat([t.view(batch, HEADS, d, height, width) for t in (q, k, v)], dim=1)
+    maps = torch.einsum("mi,biehw->bemhw", s[f"{at}.fc.weight"][:, :, 0, 0], heads)
+    convolved = F.conv2d(maps.flatten(1, 2), s[f"{at}.dep_conv.weight"], stride=stride, padding=1, groups=d)
+    return s[f"{at}.rate1"] * attended + s[f"{at}.rate2"] * convolved
+
+
+SWIN_DEPTHS, SWIN_HEADS, SWIN_WIDTHS = (2, 2, 6, 2), (3, 6, 12, 24), (96, 192, 384, 768)
+
+
+def swin_state() -> State:
+    """A Swin-T-ACmix checkpoint as the released code names and shapes it, with random weights."""
+    torch.manual_seed(1)
+    s: State = {"patch_embed.proj.weight": weight(96, 3, 4, 4), "patch_embed.proj.bias": torch.randn(96) * 0.1}
+
+    def linear(name: str, out: int, into: int, *, bias: bool = True) -> None:
+        s[f"{name}.weight"] = weight(out, into)
+        if bias:
+            s[f"{name}.bias"] = torch.randn(out) * 0.1
+
+    def layer_norm(name: str, width: int) -> None:
+        s[f"{name}.weight"], s[f"{name}.bias"] = torch.rand(width) + 0.5, torch.randn(width) * 0.1
+
+    layer_norm("patch_embed.norm", 96)
+    for stage, (depth, heads, width) in enumerate(zip(SWIN_DEPTHS, SWIN_HEADS, SWIN_WIDTHS, strict=True)):
+        for block in range(depth):
+            at = f"layers.{stage}.blocks.{block}"
+            linear(f"{at}.attn.qkv", 3 * width, width)
+            linear(f"{at}.attn.proj", width, width)
+            s[f"{at}.attn.relative_position_bias_table"] = torch.randn(169, heads)
+            s[f"{at}.attn.relative_position_index"] = torch.zeros(49, 49, dtype=torch.long)
+            s[f"{at}.attn.fc.weight"] = weight(9, 3 * heads, 1, 1)
+            s[f"{at}.attn.fc.bias"] = torch.randn(9)
+            s[f"{at}.attn.dep_conv.weight"] = weight(width, 9, 3, 3)
+            s[f"{at}.attn.rate1"], s[f"{at}.attn.rate2"] = torch.tensor([0.3]), torch.tensor([0.8])
+            if block % 2 and stage < 3:
+                s[f"{at}.attn_mask"] = torch.zeros(1)
+            for number in (1, 2):
+                layer_norm(f"{at}.norm{number}", width)
+            linear(f"{at}.mlp.fc1", 4 * width, width)
+            linear(f"{at}.mlp.fc2", width, 4 * width)
+        if stage < 3:
+            linear(f"layers.{stage}.downsample.reduction", 2 * width, 4 * width, bias=False)
+            layer_norm(f"layers.{stage}.downsample.norm", 4 * width)
+    layer_norm("norm", 768)
+    linear("head", 1000, 768)
+    return s
+
+
+def swin_forward(s: State, x: Tensor) -> Tensor:
+    """The released Swin-T-ACmix at 224, from its formulas, in the released names."""
+
+    def layer_norm(x: Tensor, name: str) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], s[f"{name}.weight"], s[f"{name}.bias"])
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        return F.linear(x, s[f"{name}.weight"], s.get(f"{name}.bias"))
+
+    x = F.conv2d(x, s["patch_embed.proj.weight"], s["patch_embed.proj.bias"], stride=4).permute(0, 2, 3, 1)
+    x = layer_norm(x, "patch_embed.norm")
+    for stage, (depth, heads) in enumerate(zip(SWIN_DEPTHS, SWIN_HEADS, strict=True)):
+        for block in range(depth):
+            at = f"layers.{stage}.blocks.{block}"
+            shift = 3 if block % 2 and stage < 3 else 0
+            rolled = layer_norm(x, f"{at}.norm1").roll((-shift, -shift), (1, 2))
+            mixed = window_forward(s, f"{at}.attn", rolled, heads, shift)
+            x = x + mixed.roll((shift, shift), (1, 2))
+            x = x + linear(F.gelu(linear(layer_norm(x, f"{at}.norm2"), f"{at}.mlp.fc1")), f"{at}.mlp.fc2")
+        if stage < 3:
+            corners = [x[:, dy::2, dx::2] for dx in (0, 1) for dy in (0, 1)]
+            at = f"layers.{stage}.downsample"
+            x = linear(layer_norm(torch.cat(corners, -1), f"{at}.norm"), f"{at}.reduction")
+    return linear(layer_norm(x, "norm").mean((1, 2)), "head")
+
+
+def window_forward(s: State, at: str, x: Tensor, heads: int, shift: int) -> Tensor:
+    """Every window by itself; pixels that the roll brought together from different sides do not see each other."""
+    batch, height, width, channels = x.shape
+    d = channels // heads
+    qkv = F.linear(x, s[f"{at}.qkv.weight"], s[f"{at}.qkv.bias"])
+
+    slots = qkv.view(batch, height, width, 3 * heads, d)
+    maps = torch.einsum("mi,bhwie->bemhw", s[f"{at}.fc.weight"][:, :, 0, 0], slots)
+    maps = maps + s[f"{at}.fc.bias"][:, None, None]
+    convolved = F.conv2d(maps.flatten(1, 2), s[f"{at}.dep_conv.weight"], padding=1, groups=d).permute(0, 2, 3, 1)
+
+    side = [0 if i < height - 7 or not shift else 1 if i < height - shift else 2 for i in range(height)]
+    table = s[f"{at}.relative_position_bias_table"]
+    pixels = [(y, x_) for y in range(7) for x_ in range(7)]
+    index = torch.tensor([[(a - c + 6) * 13 + b - e + 6 for c, e in pixels] for a, b in pixels])
+    bias = table[index].permute(2, 0, 1)
+    attended = torch.zeros_like(x)
+    for y in range(0, height, 7):
+        for x_ in range(0, width, 7):
+            window = qkv[:, y : y + 7, x_ : x_ + 7].reshape(batch, 49, 3, heads, d).permute(2, 0, 3, 1, 4)
+            region = torch.tensor([3 * side[y + dy] + side[x_ + dx] for dy, dx in pixels])
+            apart = -100.0 * (region[:, None] != region[None, :]).to(x.dtype)
+            share = ((window[0] * d**-0.5) @ window[1].mT + bias + apart).softmax(-1)
+            attended[:, y : y + 7, x_ : x_ + 7] = (share @ window[2]).transpose(1, 2).reshape(batch, 7, 7, channels)
+    projected = F.linear(attended, s[f"{at}.proj.weight"], s[f"{at}.proj.bias"])
+    return s[f"{at}.rate1"] * projected + s[f"{at}.rate2"] * convolved
+
+
+CASES = {
+    "resnet26-acmix@128": (resnet_state, resnet_forward, 128),
+    "swin-t-acmix": (swin_state, swin_forward, 224),
+}
+
+
+@pytest.mark.parametrize("model", CASES)
+@pytest.mark.parametrize("nest", ["", "model", "state_dict"])
+def test_released_weights_give_the_released_outputs(model: str, nest: str, tmp_path: Path) -> None:
+    make, forward, size = CASES[model]
+    released = make()
+    saved = {f"module.{name}": tensor for name, tensor in released.items()} if nest else released
+    torch.save({nest: saved, "epoch": 3} if nest else saved, tmp_path / "released.pth")
+    count = weights.import_weights(tmp_path / "released.pth", model, tmp_path / "ours.safetensors")
+    network = weights.build(model)
+    network.load_state_dict(weights.load_file(tmp_path / "ours.safetensors"))
+    assert count == len(network.state_dict())
+    x = torch.randn(1, 3, size, size)
+    with torch.no_grad():
+        ours, theirs = network.eval()(x), forward(released, x)
+        assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
+        exact = {name: tensor.double() for name, tensor in released.items()}
+        ours, theirs = network.double()(x.double()), forward(exact, x.double())
+        assert (ours - theirs).abs().max() < 1e-10 * theirs.abs().max()
+
+
+def test_weights_that_do_not_fit_are_told_apart_and_nothing_is_written(tmp_path: Path) -> None:
+    state = resnet_state()
+    del state["fc.bias"]
+    state["extra.weight"] = torch.zeros(1)
+    del state["layer1.0.conv2.conv3.weight"]
+    state["fc.weight"] = torch.zeros(10, 1024)
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(UserError) as error:
+        weights.import_weights(tmp_path / "odd.pth", "resnet26-acmix", tmp_path / "out.safetensors")
+    assert str(error.value).endswith(
+        "does not fit the model; missing: layer1.0.conv2.conv3.weight, fc.bias; surplus: extra.weight; "
+        "wrong shape: fc.weight is 10x1024 instead of 1000x2048"
+    )
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["odd.pth"]
+
+
+class Payload:
+    """What an attacker would put into a pickle."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch owned",)
+
+
+class Config(dict):
+    """What the released Swin stores beside its weights: a class that the reader does not have."""
+
+
+class Node(dict):
+    """A configuration with attributes of its own, as yacs' nodes have."""
+
+    def __init__(self, content: dict[str, object], *, frozen: bool) -> None:
+        super().__init__(content)
+        self.frozen = frozen
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        Config(a=1),
+        Node({"a": Node({"b": 2}, frozen=True)}, frozen=True),
+        np.float64(81.9),
+        np.arange(3),
+        Path("a/b"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_stands_beside_the_weights_is_passed_over(beside: object, tmp_path: Path) -> None:
+    torch.save({"model": resnet_state(), "beside": beside}, tmp_path / "full.pth")
+    assert len(weights.read_checkpoint(tmp_path / "full.pth")) == len(resnet_state())
+
+
+def test_files_of_old_torch_are_read(tmp_path: Path) -> None:
+    old = {name: tensor for name, tensor in resnet_state().items() if "num_batches" not in name}
+    torch.save(old, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    count = weights.import_weights(tmp_path / "old.pth", "resnet26-acmix", tmp_path / "ours.safetensors")
+    assert count == len(weights.build("resnet26-acmix").state_dict())
+
+
+@pytest.mark.parametrize("content", [torch.zeros(3), [torch.zeros(3)], {"epoch": 3}], ids=["tensor", "list", "number"])
+def test_files_without_named_tensors_are_refused(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "odd.pth")
+    with pytest.raises(UserError, match="holds no tensors by name"):
+        weights.read_checkpoint(tmp_path / "odd.pth")
+
+
+def test_a_destination_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    torch.save(resnet_state(), tmp_path / "released.pth")
+    (tmp_path / "folder").mkdir()
+    for out in ("nowhere/x.safetensors", "folder"):
+        with pytest.raises(UserError, match="cannot be written"):
+            weights.import_weights(tmp_path / "released.pth", "resnet26-acmix", tmp_path / out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "released.pth"]
+
+
+def test_no_code_of_a_checkpoint_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": resnet_state(), "payload": Payload()}, "evil.pth")
+    with pytest.raises(UserError, match="holds code that is refused"):
+        weights.read_checkpoint(Path("evil.pth"))
+    assert not Path("owned").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x02}q\x00."])
+def test_files_that_are_no_checkpoints(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "bad.pth").write_bytes(content)
+    with pytest.raises(UserError, match=r"bad\.pth: (is not a checkpoint|holds no tensors)"):
+        weights.read_checkpoint(tmp_path / "bad.pth")
+    with pytest.raises(UserError, match="cannot be read"):
+        weights.read_checkpoint(tmp_path / "none.pth")
+
+
+def test_predict_names_the_likely_classes(tmp_path: Path) -> None:
+    torch.save(resnet_state(), tmp_path / "released.pth")
+    weights.import_weights(tmp_path / "released.pth", "resnet26-acmix", tmp_path / "w.safetensors")
+    pixels = np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    (classes,) = weights.predict("resnet26-acmix", tmp_path / "w.safetensors", [tmp_path / "image.png"])
+    assert len(classes) == 5
+    assert all(name in weights.CLASSES for name, _ in classes)
+    assert [p for _, p in classes] == sorted((p for _, p in classes), reverse=True)
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(UserError, match="no image"):
+        weights.predict("resnet26-acmix", tmp_path / "w.safetensors", [tmp_path / "text.png"])
+    with pytest.raises(UserError, match=r"holds weights of resnet26-acmix, not of resnet26"):
+        weights.predict("resnet26", tmp_path / "w.safetensors", [tmp_path / "image.png"])
+    with pytest.raises(UserError, match="it has no classes"):
+        weights.predict("operator-64-acmix", tmp_path / "w.safetensors", [tmp_path / "image.png"])
+    with pytest.raises(UserError, match=r"cannot be read as safetensors"):
+        weights.predict("resnet26-acmix", tmp_path / "text.png", [tmp_path / "image.png"])

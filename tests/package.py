@@ -1,0 +1,26 @@
+"""The command line as a user meets it: in a process and a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def start(*arguments: str, folder: Path, path: Path | None = None) -> subprocess.Popen[str]:
+    """Start a command in a folder; `path` is searched for modules first."""
+    command = [sys.executable, "-m", "acmix_bench", *arguments]
+    places = [str(place) for place in (path, os.environ.get("PYTHONPATH")) if place]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=folder, text=True, start_new_session=True, env=environment, **pipes)
+
+
+def run_in(folder: Path, *arguments: str, path: Path | None = None) -> tuple[int, str, str]:
+    """Its exit code, and what it printed."""
+    process = start(*arguments, folder=folder, path=path)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
