@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # Why a version has no samples where the one that it was to be timed in turns with has failed.
 WAITED_IN_VAIN = "the other version did not come to be timed in turns"
@@ -28,5 +28,9 @@ def unknown(what: str, name: str, known: Iterable[str], *, where: str = "") -> U
     nearest = difflib.get_close_matches(name, names, n=1)
     guess = f"; did you mean '{nearest[0]}'?" if nearest else ""
     place = f"{where}: " if where else ""
-    shown = names if len(names) <= MOST_NAMES else [*names[: MOST_NAMES - 1], f"{len(names) - MOST_NAMES + 1} more"]
-    return UserError(f"{place}unknown {what} '{name}'{guess} (known: {', '.join(shown)})")
+    return UserError(f"{place}unknown {what} '{name}'{guess} (known: {a_few(names)})")
+
+
+def a_few(names: Sequence[str]) -> str:
+    """Names on one line, a few of many."""
+    return ", ".join(names if len(names) <= MOST_NAMES else [*names[:MOST_NAMES], f"{len(names) - MOST_NAMES} more"])

@@ -245,3 +245,62 @@ def test_a_record_belongs_to_its_row_whatever_an_earlier_run_called_it(plan: Pla
         "shift=tensor": 0.5,
     }
     assert all(line.missing == 0 for line in lines.values())
+
+
+def test_a_row_that_does_not_fit_is_withheld_and_the_others_are_measured(plan: Plan, tmp_path: Path) -> None:
+    def one_does_not(cells: Sequence[Cell], timeout: float) -> dict[str, str]:
+        return {"operator=conv": "it does not fit"}
+
+    finished = ablate.ablate(plan, Store(tmp_path), measure=answer, misfits=one_does_not)
+    lines = {line.row.label: line for line in finished.comparison.lines}
+    assert finished.measured == len(plan.cells) * 2 // 3
+    assert all(line.missing == 0 for line in lines.values())
+    assert lines["shift=tensor"].timings.keys() == {"inference", "training"}
+    assert not lines["operator=conv"].timings
+    (problem,) = lines["operator=conv"].problems
+    assert problem.endswith(" withheld: it does not fit")
+    assert "operator=conv  withheld" in main_table(finished.comparison).render("text")
+    mended = ablate.ablate(plan, Store(tmp_path), measure=answer, misfits=all_fit)
+    timed = sum(cell.meter in ("inference", "training") for cell in plan.cells)
+    alone = sum(cell.meter not in ("inference", "training") for cell in plan.cells)
+    assert mended.measured == timed + alone // 3, "timings are made together"
+    assert not any(line.failures for line in mended.comparison.lines)
+
+
+@pytest.mark.parametrize(("label", "insisted"), [("shift=tensor", ["shift=tensor"]), ("baseline", [])])
+def test_a_row_that_must_fit_ends_the_run_before_it_begins(
+    plan: Plan, tmp_path: Path, label: str, insisted: list[str]
+) -> None:
+    """What was asked for by hand, and what others are compared with."""
+
+    def one_does_not(cells: Sequence[Cell], timeout: float) -> dict[str, str]:
+        return {label: "it does not fit"}
+
+    with pytest.raises(UserError, match="it does not fit"):
+        ablate.ablate(plan, Store(tmp_path / "run"), insisted=insisted, measure=answer, misfits=one_does_not)
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_experiments_of_one_name_keep_apart(plan: Plan, tmp_path: Path) -> None:
+    """The second would replace the first one's plan and tables without a word."""
+    mine, theirs = tmp_path / "mine" / "smoke.yaml", tmp_path / "theirs" / "smoke.yaml"
+    store = Store(tmp_path / "results" / "smoke")
+
+    def again(file: Path | None) -> ablate.Finished:
+        return ablate.ablate(plan, store, file=file, measure=answer, misfits=all_fit)
+
+    again(mine)
+    again(mine)
+    before = (store.folder / "run.json").read_text()
+    for other in (theirs, None):
+        with pytest.raises(UserError, match="holds a run of another experiment named smoke"):
+            again(other)
+    assert (store.folder / "run.json").read_text() == before
+    (store.folder / "run.json").write_text(json.dumps({**json.loads(before), "file": None}))
+    again(theirs)  # a run of before this was written down
+
+
+def test_one_core_is_no_cores(plan: Plan) -> None:
+    environment = plan.environment.model_copy(update={"cores": 1})
+    assert ", 1 core, " in str(environment)
+    assert ", 4 cores, " in str(environment.model_copy(update={"cores": 4}))

@@ -52,7 +52,10 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A row's numbers, by meter. What was not measured is not there; why a cell has no number stands in `problems`."""
+    """A row's numbers, by meter. What was not measured is not there; why a cell has no number stands in `problems`.
+
+    `mixing_weights` are each mixing layer's factors of attention and convolution after training, the mean over seeds.
+    """
 
     row: Row
     counts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -125,6 +128,7 @@ def compare(run: Run) -> Comparison:
             confidence = _confidence(rows, len(speeds))
             found = {name: _timing(records, shown, name, confidence) for name in speeds}
             timings = {name: timing for name, timing in found.items() if timing}
+        mixes = [record.values["mixing_weights"] for record in records if record.values.get("mixing_weights")]
         once = [r for r in records if meters.find(r.cell.meter).repeats == "once" and r.status == "ok"]
         lines.append(
             Line(
@@ -132,7 +136,9 @@ def compare(run: Run) -> Comparison:
                 counts={record.cell.meter: record.values for record in once},
                 timings=timings,
                 scores=_scores(records, against, names, _confidence(rows)),
-                mixing_weights=_mixing_weights(records),
+                mixing_weights=[
+                    (fmean(a for a, _ in layer), fmean(b for _, b in layer)) for layer in zip(*mixes, strict=True)
+                ],
                 parity=next((r.values.get("difference") for r in once if r.cell.meter == "parity"), None),
                 withheld=withheld[row.label],
                 failures=tuple(record for record in records if record.status != "ok"),
@@ -275,12 +281,6 @@ def seed_plan(run: Run, difference: float) -> list[SeedPlan]:
                 needed = None  # no interval is narrower than that
             plans.append(SeedPlan(label=row.label, seeds=len(differences), spread=spread, needed=needed))
     return plans
-
-
-def _mixing_weights(records: list[Record]) -> list[tuple[float, float]]:
-    """Each mixing layer's factors of attention and convolution after training, the mean over seeds."""
-    runs = [record.values["mixing_weights"] for record in records if record.values.get("mixing_weights")]
-    return [(fmean(a for a, _ in layer), fmean(b for _, b in layer)) for layer in zip(*runs, strict=True)]
 
 
 def _by_repeat(records: list[Record], meter: str, read: Callable[[Record], Any]) -> dict[int, Any]:

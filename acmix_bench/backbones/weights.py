@@ -19,7 +19,7 @@ from torchvision.transforms import v2 as transforms
 from acmix_bench import backbones
 from acmix_bench.backbones.build import build as build_backbone
 from acmix_bench.data.folders import still_size, to_input
-from acmix_bench.errors import UserError
+from acmix_bench.errors import UserError, a_few
 
 State = dict[str, Tensor]
 CLASSES: list[str] = ResNet50_Weights.IMAGENET1K_V1.meta["categories"]
@@ -102,7 +102,7 @@ def build(model_name: str) -> nn.Module:
 
 
 def read_checkpoint(source: Path) -> State:
-    """The tensors of a .pth file, also nested under `model` or `state_dict` and with `module.` in front.
+    """The tensors of a .pth or .safetensors file, also below `model` or `state_dict`, and with `module.` in front.
 
     Tensors only: what else the file names becomes an inert shell, so that no code of it runs.
 
@@ -130,16 +130,22 @@ def read_checkpoint(source: Path) -> State:
 
 
 def released_to_ours(released: State, model: nn.Module, *, where: str) -> State:
-    """Rename and reshape the released code's tensors to a model's.
+    """Rename and reshape a checkpoint's tensors to a model's: the released code's, or those with our own names.
+
+    Ours are torchvision's and timm's names where the model is theirs, so that their checkpoints fit too.
 
     Raises:
-        UserError: naming what is missing, surplus or of another shape, as the released code calls it.
+        UserError: naming what is missing, surplus or of another shape, as the checkpoint calls it.
     """
     ours: State = {}
     used: set[str] = set()
     missing, wrong = [], []
+    names = {name: released_names(name, is_swin=hasattr(model, "patch_embed")) for name in model.state_dict()}
+    theirs = [part for parts in names.values() for part in parts]
+    if sum(name in released for name in names) / len(names) > sum(part in released for part in theirs) / len(theirs):
+        names = {name: [name] for name in names}
     for name, wanted in model.state_dict().items():
-        parts = {part: released.get(part) for part in released_names(name, is_swin=hasattr(model, "patch_embed"))}
+        parts = {part: released.get(part) for part in names[name]}
         used |= parts.keys()
         found = [part for part in parts.values() if part is not None]
         missing += [part for part, tensor in parts.items() if tensor is None and not part.endswith(COUNTER)]
@@ -148,13 +154,14 @@ def released_to_ours(released: State, model: nn.Module, *, where: str) -> State:
             continue
         sizes = (wanted.shape[0] // len(parts), *wanted.shape[1:]) if wanted.ndim else ()
         for part, tensor in parts.items():
-            if tensor is not None and not _same_but_for_ones(tuple(tensor.shape), sizes):
+            # Edges of 1x1 kernels, and single elements, may be left out.
+            if tensor is not None and tuple(tensor.shape) not in (sizes, (*sizes, 1), (*sizes, 1, 1)):
                 wrong.append(f"{part} is {_shape(tuple(tensor.shape))} instead of {_shape(sizes)}")
         if not wrong:
             ours[name] = torch.cat([part.reshape(sizes or (1,)) for part in found]).reshape(wanted.shape)
     complaints = {"missing": missing, "surplus": sorted(released.keys() - used), "wrong shape": wrong}
     if any(complaints.values()):
-        told = "; ".join(f"{what}: {', '.join(names)}" for what, names in complaints.items() if names)
+        told = "; ".join(f"{what}: {a_few(found)}" for what, found in complaints.items() if found)
         raise UserError(f"{where}: does not fit the model; {told}")
     return ours
 
@@ -179,7 +186,12 @@ def released_names(name: str, *, is_swin: bool) -> list[str]:
 
 
 def _load(source: Path) -> Any:
-    """The content of a file, by torch's reader that makes nothing but tensors and plain containers."""
+    """The content of a file, by a reader that makes nothing but tensors and plain containers."""
+    if source.suffix == ".safetensors":
+        try:
+            return load_file(source)
+        except SafetensorError as error:
+            raise ValueError(str(error)) from error
     try:
         return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -204,11 +216,6 @@ class _InertObject:
 
     def __setstate__(self, _: Any) -> None:
         return
-
-
-def _same_but_for_ones(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
-    """Whether two shapes agree once the edges of 1x1 kernels and single elements are left out."""
-    return first == second or first in ((*second, 1, 1), (*second, 1))
 
 
 def _shape(shape: tuple[int, ...]) -> str:

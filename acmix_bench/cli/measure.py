@@ -48,6 +48,7 @@ def ablate(
     """
     chosen = library.with_settings(library.load_experiment(experiment), settings or [])
     from acmix_bench import ablate as flow
+    from acmix_bench.report.rounding import several
     from acmix_bench.run.store import Store
 
     plan = flow.plan_of(chosen, flow.rows_of(chosen, variant or []))
@@ -56,7 +57,7 @@ def ablate(
         finished = flow.finished(plan, store)
         for cell in plan.cells:
             print(f"{cell.key}  {cell.meter:<9} {cell.repeat}  {cell.row.label}{'  (done)' * (cell.key in finished)}")
-        print(f"{len(plan.cells)} cells, {len(finished)} done, in {store.folder}")
+        print(f"{several(len(plan.cells), 'cell', 'cells')}, {len(finished)} done, in {store.folder}")
         return
     insisted = {row.label for row in plan.rows} - {row.label for row in flow.rows_of(chosen)} if variant else set()
     outcome = flow.ablate(plan, store, insisted=insisted, file=library.own_file("experiment", experiment))

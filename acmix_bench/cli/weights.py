@@ -9,7 +9,9 @@ import typer
 
 
 def import_weights(
-    source: Annotated[Path, typer.Argument(help="A checkpoint of the released code, .pth.")],
+    source: Annotated[
+        Path, typer.Argument(help="A checkpoint, .pth or .safetensors: the released code's, timm's or torchvision's.")
+    ],
     model: Annotated[str, typer.Option("--model", "-m", help="BACKBONE-VARIANT, such as swin-t-acmix.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The safetensors file to write.")],
 ) -> None:

@@ -150,7 +150,8 @@ class Bookkeeper(TorchDispatchMode):
             first = out[0] if isinstance(out, tuple | list) else out
             books.counted[name] += COUNTED[name](args, first)
             books.activations += first.numel() if isinstance(first, Tensor) else 0
-        elif name in ("mul", "mul_") and _multiplies_elements(args, out):
+        elif name in ("mul", "mul_") and isinstance(args[1], Tensor) and min(map(Tensor.numel, (*args[:2], out))) > 1:
+            # Two tensors are multiplied, and not one scaled by a number.
             books.formula[name] += out.numel()
         elif name in ("mul", "mul_", *FREE, *MOVES) or func.is_view:
             books.zero[name] += 1
@@ -178,11 +179,6 @@ def keep(model: nn.Module, image: Tensor, *more: Any, backward: bool = False) ->
 def _name(func: Any) -> str:
     name: str = func.overloadpacket.__name__
     return name
-
-
-def _multiplies_elements(args: Any, out: Tensor) -> bool:
-    """Whether two tensors are multiplied, and not one scaled by a number."""
-    return isinstance(args[1], Tensor) and args[1].numel() > 1 and args[0].numel() > 1 and out.numel() > 1
 
 
 def arithmetic(ledger: Ledger) -> set[str]:

@@ -114,7 +114,7 @@ class Subject:
         return nullcontext()
 
 
-def check(cell: Cell) -> None:
+def try_out(cell: Cell) -> None:
     """Try a cell's shapes on the meta device, where nothing is computed (what is the user's own: on the CPU).
 
     Raises:

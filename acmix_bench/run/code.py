@@ -106,16 +106,12 @@ def _closure(starts: frozenset[Path]) -> frozenset[Path]:
         left += [
             other
             for other in _imported(path)
-            if other not in LEFT_OUT and PACKAGE / "spec" not in other.parents and _is_followed(other, roots)
+            if other not in LEFT_OUT
+            and PACKAGE / "spec" not in other.parents
+            # This package's or a user's, and not an installed library's.
+            and (PACKAGE in other.parents or _root(other) in roots or LIBRARIES.isdisjoint(other.parents))
         ]
     return frozenset(found)
-
-
-def _is_followed(path: Path, roots: set[Path]) -> bool:
-    """Whether a module is this package's or a user's, and not an installed library's."""
-    if PACKAGE in path.parents:
-        return True
-    return _root(path) in roots or not any(library in path.parents for library in LIBRARIES)
 
 
 def _root(path: Path) -> Path:

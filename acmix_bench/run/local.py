@@ -76,7 +76,7 @@ def train_here(cell: Cell, report: Callable[[int, float, float], None]) -> Outco
     from acmix_bench.meters import accuracy, conditions, subject
 
     conditions.use_threads(cell.protocol["threads"])
-    subject.check(cell)
+    subject.try_out(cell)
     try:
         return outcome_of(accuracy.measure(subject.Subject.of(cell), report=report))
     except UserError:
@@ -151,7 +151,7 @@ def _misfits(cells: Sequence[Cell]) -> dict[str, str]:
     found: dict[str, str] = {}
     for cell in cells:
         try:
-            subject.check(cell)
+            subject.try_out(cell)
         except UserError as error:
             found.setdefault(cell.row.label, str(error))
         except Exception:  # noqa: BLE001 - the cell itself will fail, and say how

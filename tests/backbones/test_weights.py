@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
+import torchvision
 from PIL import Image
 from released import DEPTHS, HEADS, WINDOW, State, resnet_state, weight
+from safetensors.torch import save_file
 from torch import Tensor
 
 from acmix_bench.backbones import weights
@@ -200,6 +203,37 @@ def test_weights_that_do_not_fit_are_told_apart_and_nothing_is_written(tmp_path:
     )
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["odd.pth"]
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    ("model", "make"),
+    [
+        ("swin-t", lambda: timm.create_model("swin_tiny_patch4_window7_224")),
+        ("resnet50", torchvision.models.resnet50),
+        ("resnet26-acmix", lambda: weights.build("resnet26-acmix")),
+    ],
+)
+def test_names_of_today_are_taken_too(model: str, make, suffix: str, tmp_path: Path) -> None:
+    """timm's and torchvision's own, and those of this package."""
+    theirs = make().state_dict()
+    path = tmp_path / f"theirs{suffix}"
+    save_file(theirs, path) if suffix == ".safetensors" else torch.save(theirs, path)
+    weights.import_weights(path, model, tmp_path / "ours.safetensors")
+    ours = weights.load_file(tmp_path / "ours.safetensors")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_what_is_missing_of_names_of_today_is_told_by_them(tmp_path: Path) -> None:
+    state = timm.create_model("swin_tiny_patch4_window7_224").state_dict()
+    del state["head.fc.bias"]
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(UserError, match=r"does not fit the model; missing: head\.fc\.bias$"):
+        weights.import_weights(tmp_path / "odd.pth", "swin-t", tmp_path / "out.safetensors")
+    torch.save({f"x{number}": torch.zeros(1) for number in range(100)}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=r"surplus: .* 90 more$"):
+        weights.import_weights(tmp_path / "other.pth", "swin-t", tmp_path / "out.safetensors")
 
 
 class Payload:

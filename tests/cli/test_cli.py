@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from package import run_in, start
+from package import ROOT, run_in, start
 from PIL import Image
 from released import resnet_state
+
+from acmix_bench.spec import library
 
 QUICK = ["--set", "processes=2", "--set", "seconds=0.02", "--set", "seeds=2", "--set", "epochs=1", "--set", "batch=4"]
 
@@ -45,11 +48,59 @@ def test_list_names_everything(tmp_path: Path) -> None:
         assert f"  {name}" in out
 
 
-@pytest.mark.parametrize("name", ["paths", "shift-tensor", "nano", "digits", "macs", "imagenet"])
-def test_show_knows_what_list_names(name: str, tmp_path: Path) -> None:
-    code, out, _ = acmix_bench("show", name, folder=tmp_path)
-    assert code == 0
-    assert name in out
+def test_a_row_that_does_not_fit_a_backbone_is_withheld(tmp_path: Path) -> None:
+    """The paths experiment has a row with a plain convolution, which Swin has no place for."""
+    settings = ["--set", "backbone=swin-t", "--set", "image_size=64", "--set", "meters=params"]
+    code, out, err = acmix_bench("ablate", "--experiment", "paths", *settings, folder=tmp_path)
+    assert code == 1
+    assert "operator=conv is withheld: operator=conv on swin-t@64: swin-t has window attention" in err
+    assert re.search(r"operator=conv +withheld", out)
+    assert re.search(r"paths=conv +\d", out)
+    code, out, err = acmix_bench("ablate", "--variant", "conv3x3", *settings, folder=tmp_path)
+    assert (code, out) == (2, ""), "what was asked for by hand must fit"
+    assert "operator=conv does not fit it" in err
+
+
+def test_two_experiments_of_one_stem_keep_apart(tmp_path: Path) -> None:
+    quick = ["--set", "meters=params"]
+    assert acmix_bench("ablate", "-e", "smoke", *quick, folder=tmp_path)[0] == 0
+    (tmp_path / "smoke.yaml").write_text(library.known("experiment")["smoke"].path.read_text())
+    code, out, err = acmix_bench("ablate", "-e", "smoke.yaml", *quick, folder=tmp_path)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "holds a run of another experiment named smoke" in err
+    assert acmix_bench("ablate", "-e", "smoke.yaml", *quick, "--results", "mine", folder=tmp_path)[0] == 0
+
+
+def test_the_home_is_known_as_the_folder_of_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    settings = ["--set", "backbone=resnet26", "--set", "data=imagenet", "--set", "data_root=~/data"]
+    code, _, err = acmix_bench("ablate", *settings, "--set", "meters=accuracy", folder=tmp_path)
+    assert code == 2
+    assert f"{tmp_path}/home/data/imagenet/train: no images here" in err
+
+
+def test_an_incomplete_ledger_is_equal_to_nothing(tmp_path: Path) -> None:
+    """torch's own attention multiplies beside its layers, and runs as an operation that no book knows."""
+    (tmp_path / "mine.py").write_text((ROOT / "tests" / "operators_of_mine.py").read_text())
+    code, out, err = acmix_bench("flops", "--variant", "operator=mine.py:Attends", folder=tmp_path)
+    assert code == 0, err
+    line = next(line for line in out.partition("Cost ledger")[2].splitlines() if "Attends" in line)
+    assert "(=)" not in line.partition("M")[0]
+    assert line.count("≥") == 2
+    assert "No formula" in out
+
+
+def test_integers_of_any_library_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text((ROOT / "tests" / "operators_of_mine.py").read_text())
+    mine = ["--variant", "operator=mine.py:Miscounted,kind=numpy_int,number", "--set", "meters=params,macs"]
+    code, out, err = acmix_bench("ablate", *mine, folder=tmp_path)
+    assert code == 1
+    assert "Miscounted.macs: must give a dict of multiply-adds by stage, and gave 123" in out
+    code, again, _ = acmix_bench("ablate", *mine, folder=tmp_path)
+    assert code == 1
+    assert again.count("Miscounted.macs") == out.count("Miscounted.macs")
+    code, out, _ = acmix_bench("flops", *mine, "--json", folder=tmp_path)
+    assert json.loads(out)[1]["macs_stage_1"] == 35
 
 
 def test_ablate_from_a_variant_alone_then_table_and_plot(tmp_path: Path) -> None:

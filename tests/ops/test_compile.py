@@ -15,7 +15,7 @@ from acmix_bench.ops.global_attention import GlobalACmix
 from acmix_bench.ops.patchwise import PatchwiseACmix
 from acmix_bench.ops.window import WindowACmix
 
-OPERATORS = {
+CASES = {
     "local, tiled": (lambda: ACmix(8, 16), (2, 8, 30, 31), ()),
     "local, whole map": (lambda: ACmix(8, 16, stride=2), (2, 8, 14, 13), ()),
     "local, apart": (lambda: ACmix(8, 16, heads=16), (2, 8, 9, 9), ()),
@@ -34,9 +34,9 @@ def gradients(module: nn.Module, x: torch.Tensor, sizes: tuple[int, ...]) -> lis
     return [out, *torch.autograd.grad(out.square().mean(), [x, *module.parameters()])]
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", CASES)
 def test_no_graph_breaks(name: str) -> None:
-    make, shape, sizes = OPERATORS[name]
+    make, shape, sizes = CASES[name]
     module, x = make().eval(), torch.randn(shape)
     expected = gradients(module, x, sizes)
     torch.compiler.reset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -49,7 +50,8 @@ def copy(tmp_path: Path) -> Path:
 
 def versions(checkout: Path) -> dict[str, str]:
     command = [sys.executable, "-c", SCRIPT, json.dumps(ROWS)]
-    ended = subprocess.run(command, cwd=checkout, check=True, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    ended = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     found: dict[str, str] = json.loads(ended.stdout)
     return found
 

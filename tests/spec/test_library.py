@@ -13,7 +13,7 @@ from acmix_bench.errors import UserError
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import Row, cells_of, groups_of
 from acmix_bench.spec.experiment import Case, Protocol
-from acmix_bench.spec.variant import Variant
+from acmix_bench.spec.variant import AXES, Variant
 
 ACMIX = library.load_variant("acmix")
 NANO = Case(backbone="nano", image_size=14, data="digits")
@@ -208,3 +208,63 @@ def test_timings_of_one_case_are_one_group() -> None:
     assert sorted(cell.key for group in groups for cell in group) == sorted(cell.key for cell in cells)
     for group in groups:
         assert len({(cell.meter, cell.repeat, cell.row.case.image_size) for cell in group}) == 1
+
+
+def test_a_name_of_mine_comes_first_and_list_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("variants", "experiments"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "variants" / "mix-fixed.yaml").write_text("summary: mine\nclaim: none\nheads: 2\n")
+    (tmp_path / "experiments" / "study.yaml").write_text(EXPERIMENTS["smoke"].path.read_text())
+    known = library.known("variant")
+    assert [name for name, file in known.items() if file.is_own] == ["mix-fixed"]
+    assert library.load_variant("mix-fixed").heads == 2
+    assert library.load_variant("mix-alpha").mix == "alpha"
+    assert library.load_experiment("study").name == "study"
+    assert library.own_file("experiment", "study") == Path("experiments/study.yaml")
+    assert library.own_file("experiment", "smoke") is None
+    assert set(known) == set(VARIANTS)
+
+
+def test_the_folder_that_ships_is_nobodys_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(library.SHIPPED)
+    assert not any(file.is_own for kind in library.FOLDERS for file in library.known(kind).values())
+
+
+def test_a_file_in_the_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path, "summary: s\nclaim: c\nheads: 2")
+    assert library.load_variant("~/mine.yaml").heads == 2
+
+
+def test_merge_keys_are_yaml(tmp_path: Path) -> None:
+    """What << brings in may be overridden; a key that stands twice may not."""
+    path = write(
+        tmp_path,
+        EXPERIMENTS["smoke"].path.read_text().replace("protocol: {", "protocol: {<<: {seeds: 9, batch: 4}, "),
+    )
+    protocol = library.load_experiment(path).protocol
+    assert (protocol.seeds, protocol.batch) == (2, 8)
+    path = write(tmp_path, "summary: s\nclaim: c\nclaim: d\n")
+    with pytest.raises(UserError, match="key 'claim' stands twice"):
+        library.load_variant(path)
+
+
+@pytest.mark.parametrize("key", ["window", "heads", "kernel_size", "paths", "operator", "summary"])
+@pytest.mark.parametrize("word", ["true", "no"])
+def test_true_is_no_number_and_no_word(tmp_path: Path, key: str, word: str) -> None:
+    with pytest.raises(UserError, match=f"{key}=(true|false): is no value of {key}"):
+        library.load_variant(write(tmp_path, "{summary: s, claim: c}\n".replace("}", f", {key}: {word}}}", 1)))
+
+
+def test_true_is_no_number_in_a_protocol_either(tmp_path: Path) -> None:
+    text = EXPERIMENTS["smoke"].path.read_text()
+    with pytest.raises(UserError, match="seeds=true: is no value of seeds"):
+        library.load_experiment(write(tmp_path, text.replace("seeds: 2", "seeds: true")))
+
+
+def test_an_axis_is_declared_once() -> None:
+    """Every field of a variant beside its words is an axis, and everything derives from that."""
+    assert list(AXES) == [name for name in Variant.model_fields if name not in ("summary", "claim")]
+    assert all(axis.meaning for axis in AXES.values())
+    assert {name for name, axis in AXES.items() if axis.decides} == {"operator", "paths", "shift"}

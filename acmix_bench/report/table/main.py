@@ -17,7 +17,8 @@ Column = tuple[str, Callable[[Line], str]]
 
 def main_table(comparison: Comparison) -> Table:
     """A column for each number that the run's meters show: counts, rates, scores and their differences."""
-    experiment, several = comparison.run.plan.experiment, len(comparison.lines) > 1
+    run, several = comparison.run, len(comparison.lines) > 1
+    experiment = run.plan.experiment
     columns: list[Column] = []
     for name in experiment.meters:
         meter = meters.find(name)
@@ -29,11 +30,17 @@ def main_table(comparison: Comparison) -> Table:
                 columns.append(_difference(name, meter.metrics[0], experiment.protocol.seeds))
         else:
             columns += [_count(name, metric) for metric in meter.metrics if metric.title]
+    cells = rounding.several(len(run.records), "cell", "cells")
+    took = rounding.minutes(sum(record.seconds for record in run.records))
     return Table(
         title=f"{experiment.name}: {experiment.question}",
         header=["variant", *(title for title, _ in columns)],
         rows=[[line.row.label, *(show(line) or "-" for _, show in columns)] for line in comparison.lines],
-        notes=[*_reading(comparison), *_problems(comparison), _where(comparison)],
+        notes=[
+            *_reading(comparison),
+            *_problems(comparison),
+            f"Measured on {run.plan.environment}, {cells} in {took}.",
+        ],
     )
 
 
@@ -147,13 +154,6 @@ def _why_it_stopped(comparison: Comparison) -> str:
     if not cold:
         return told
     return f"{told} {cold} of {sum(t.rate.samples for t in timings)} warm-ups ended before three steps took alike."
-
-
-def _where(comparison: Comparison) -> str:
-    run = comparison.run
-    seconds = sum(record.seconds for record in run.records)
-    cells = rounding.several(len(run.records), "cell", "cells")
-    return f"Measured on {run.plan.environment}, {cells} in {rounding.minutes(seconds)}."
 
 
 def _problems(comparison: Comparison) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from acmix_bench.analysis.compare import Comparison, Line
+from acmix_bench.analysis.compare import Comparison
 from acmix_bench.report import rounding
 from acmix_bench.report.table.grid import Table
 from acmix_bench.spec.meter import short
@@ -23,7 +23,12 @@ def speed_table(comparison: Comparison) -> Table:
         if any(one and one.efficiency for one in ours):
             efficiencies = [rounding.whole_percent(one.efficiency) if one else "" for one in ours]
             columns.append(("\nefficiency", efficiencies))
-    compiled = [_compile_seconds(line) for line in comparison.lines]
+    compiled = [
+        max((timing.first_seconds for timing in line.timings.values()), default=None)
+        if line.row.variant.runs.compiles
+        else None
+        for line in comparison.lines
+    ]
     if any(compiled):
         columns.append(("compile\ns", [rounding.seconds(seconds) for seconds in compiled]))
     labels = [line.row.label for line in comparison.lines]
@@ -55,12 +60,6 @@ def _notes(comparison: Comparison, *, compiles: bool) -> list[str]:
     if compiles:
         notes.append("Compile: the longest first step of a process; the next processes find the compiled code on disk.")
     return notes
-
-
-def _compile_seconds(line: Line) -> float | None:
-    """The longest first step of a row that is compiled."""
-    firsts = [timing.first_seconds for timing in line.timings.values()]
-    return max(firsts, default=None) if line.row.variant.runs.compiles else None
 
 
 def _noise_floor(comparison: Comparison) -> list[str]:
