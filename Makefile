@@ -10,7 +10,7 @@ ablate: $(READY)
 	@.venv/bin/acmix-bench ablate --experiment $(EXPERIMENT)
 
 test: $(READY)
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest --numprocesses auto --maxprocesses 4
 
 setup: $(READY)
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "none"
+PARALLEL = ("--numprocesses", "auto", "--maxprocesses", "4")
 nox.options.sessions = ["lint", "types", "tests"]
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests; arguments after -- go to pytest."""
-    session.run(sys.executable, "-m", "pytest", *session.posargs)
+    session.run(sys.executable, "-m", "pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session
@@ -36,7 +37,7 @@ def versions(session: nox.Session, which: str) -> None:
     session.run(python, "-m", "pip", "install", "--quiet", "--editable", ".[dev]", *pinned, external=True)
     # An old library may warn of what is new to it.
     lenient = ["--override-ini", "filterwarnings=default"] if which == "oldest" else []
-    session.run(python, "-m", "pytest", *lenient, external=True)
+    session.run(python, "-m", "pytest", *PARALLEL, *lenient, external=True)
 
 
 @nox.session

@@ -60,7 +60,7 @@ def test_an_edited_variant_counts_at_once_in_an_editable_install(checkout: Path,
     (site,) = environment.glob("lib/python*/site-packages")
     (ours,) = {path for path in sys.path if path.endswith("site-packages")}
     (site / "of_the_tests.pth").write_text(ours)
-    command = ["-m", "pip", "--python", environment, "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    command = ["-m", "pip", "--python", environment, "install", "--quiet", "--no-deps"]
     python(*command, "--editable", checkout, folder=tmp_path)
 
     def listed() -> str:

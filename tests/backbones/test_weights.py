@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from PIL import Image
-from released import DEPTHS, HEADS, WINDOW, State, resnet_state, weight
+from released import DEPTHS, HEADS, SWIN_DEPTHS, SWIN_HEADS, WINDOW, State, resnet_state, swin_state
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -64,48 +64,6 @@ def acmix_forward(s: State, at: str, x: Tensor, stride: int) -> Tensor:
     maps = torch.einsum("mi,biehw->bemhw", s[f"{at}.fc.weight"][:, :, 0, 0], heads)
     convolved = F.conv2d(maps.flatten(1, 2), s[f"{at}.dep_conv.weight"], stride=stride, padding=1, groups=d)
     return s[f"{at}.rate1"] * attended + s[f"{at}.rate2"] * convolved
-
-
-SWIN_DEPTHS, SWIN_HEADS, SWIN_WIDTHS = (2, 2, 6, 2), (3, 6, 12, 24), (96, 192, 384, 768)
-
-
-def swin_state() -> State:
-    """A Swin-T-ACmix checkpoint as the released code names and shapes it, with random weights."""
-    torch.manual_seed(1)
-    s: State = {"patch_embed.proj.weight": weight(96, 3, 4, 4), "patch_embed.proj.bias": torch.randn(96) * 0.1}
-
-    def linear(name: str, out: int, into: int, *, bias: bool = True) -> None:
-        s[f"{name}.weight"] = weight(out, into)
-        if bias:
-            s[f"{name}.bias"] = torch.randn(out) * 0.1
-
-    def layer_norm(name: str, width: int) -> None:
-        s[f"{name}.weight"], s[f"{name}.bias"] = torch.rand(width) + 0.5, torch.randn(width) * 0.1
-
-    layer_norm("patch_embed.norm", 96)
-    for stage, (depth, heads, width) in enumerate(zip(SWIN_DEPTHS, SWIN_HEADS, SWIN_WIDTHS, strict=True)):
-        for block in range(depth):
-            at = f"layers.{stage}.blocks.{block}"
-            linear(f"{at}.attn.qkv", 3 * width, width)
-            linear(f"{at}.attn.proj", width, width)
-            s[f"{at}.attn.relative_position_bias_table"] = torch.randn(169, heads)
-            s[f"{at}.attn.relative_position_index"] = torch.zeros(49, 49, dtype=torch.long)
-            s[f"{at}.attn.fc.weight"] = weight(9, 3 * heads, 1, 1)
-            s[f"{at}.attn.fc.bias"] = torch.randn(9)
-            s[f"{at}.attn.dep_conv.weight"] = weight(width, 9, 3, 3)
-            s[f"{at}.attn.rate1"], s[f"{at}.attn.rate2"] = torch.tensor([0.3]), torch.tensor([0.8])
-            if block % 2 and stage < 3:
-                s[f"{at}.attn_mask"] = torch.zeros(1)
-            for number in (1, 2):
-                layer_norm(f"{at}.norm{number}", width)
-            linear(f"{at}.mlp.fc1", 4 * width, width)
-            linear(f"{at}.mlp.fc2", width, 4 * width)
-        if stage < 3:
-            linear(f"layers.{stage}.downsample.reduction", 2 * width, 4 * width, bias=False)
-            layer_norm(f"layers.{stage}.downsample.norm", 4 * width)
-    layer_norm("norm", 768)
-    linear("head", 1000, 768)
-    return s
 
 
 def swin_forward(s: State, x: Tensor) -> Tensor:

@@ -250,7 +250,7 @@ def test_merge_keys_are_yaml(tmp_path: Path) -> None:
         library.load_variant(path)
 
 
-@pytest.mark.parametrize("key", ["window", "heads", "kernel_size", "paths", "operator", "summary"])
+@pytest.mark.parametrize("key", ["window", "heads", "kernel_size", "paths", "operator"])
 @pytest.mark.parametrize("word", ["true", "no"])
 def test_true_is_no_number_and_no_word(tmp_path: Path, key: str, word: str) -> None:
     with pytest.raises(UserError, match=f"{key}=(true|false): is no value of {key}"):
