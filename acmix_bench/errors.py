@@ -24,7 +24,7 @@ class ShapeError(UserError, ValueError):
 
 def unknown(what: str, name: str, known: Iterable[str], *, where: str = "") -> UserError:
     """Build the error for a name that is not in a list: the nearest known name, then the known ones, a few of many."""
-    names = sorted(known)
+    names = sorted(set(known))
     nearest = difflib.get_close_matches(name, names, n=1)
     guess = f"; did you mean '{nearest[0]}'?" if nearest else ""
     place = f"{where}: " if where else ""

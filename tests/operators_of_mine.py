@@ -107,5 +107,7 @@ METER_TENSOR = _meter(lambda: {"score": torch.tensor(2), "samples": torch.ones(2
 METER_NAN = _meter(lambda: {"score": float("nan")})
 METER_TEXT = _meter(lambda: {"score": "high", "none": None})
 METER_OBJECT = _meter(lambda: {"inner": {"score": object()}})
+METER_OTHER = _meter(lambda: {"speed": 1})
+METER_FLAG = _meter(lambda: {"score": True})
 METER_NOTHING = _meter(lambda: None)
 METER_RAISES = _meter(lambda: {}["no"])

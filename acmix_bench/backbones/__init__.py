@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from acmix_bench.errors import UserError, unknown
+from acmix_bench.ops import ATTENTIONS
 from acmix_bench.spec import plugins
 from acmix_bench.spec.cell import Row
 from acmix_bench.spec.experiment import Case
@@ -134,11 +135,14 @@ def find(name: str) -> Backbone:
     """A backbone by name or reference; `operator-64` is one operator of 64 channels.
 
     Raises:
-        UserError: naming the known ones.
+        UserError: naming the known ones; or where its attention is none.
     """
-    if name != "operator-C":
-        return plugins.find("backbone", "operator-C" if is_single_operator(name) else name, BACKBONES, Backbone)
-    raise UserError("backbone 'operator-C': write the number of channels for C, as in operator-64")
+    if name == "operator-C":
+        raise UserError("backbone 'operator-C': write the number of channels for C, as in operator-64")
+    entry = plugins.find("backbone", "operator-C" if is_single_operator(name) else name, BACKBONES, Backbone)
+    if entry.attention not in ATTENTIONS:
+        raise unknown("attention", entry.attention, ATTENTIONS, where=f"backbone {name}")
+    return entry
 
 
 def is_single_operator(name: str) -> bool:

@@ -33,11 +33,13 @@ def build(name: str, variant: Variant, *, in_channels: int, num_classes: int, im
         model = entry.build(operator, channels=int(name.removeprefix("operator-")))
     else:
         model = entry.build(operator, in_channels=in_channels, num_classes=num_classes, image_size=image_size)
+    _refuse_other_than_module(model, f"backbone {name}: its builder")
     for axis, value in variant.own_axes.items():
         apply = plugins.find("axis", axis, {}, Axis).apply
-        model = (apply(model, value) if apply else None) or model
-    if not isinstance(model, nn.Module):
-        raise UserError(f"backbone {name}: its builder must return a torch module, and returned {type(model).__name__}")
+        assert apply is not None  # since it was read
+        changed = apply(model, value)
+        model = model if changed is None else changed
+        _refuse_other_than_module(model, f"axis {axis}: apply")
     for module in model.modules():
         restore: Callable[[], None] | None = getattr(module, "restore_initialisation", None)
         if restore:
@@ -106,7 +108,11 @@ def _own_operator(variant: Variant, name: str, *sizes: Any, **more: Any) -> nn.M
         ) from error
     except ValueError:  # a built-in class has no signature to be read
         pass
-    made = make(*sizes, **more, **variant.options)
-    if not isinstance(made, nn.Module):
-        raise UserError(f"operator '{variant.operator}' must make a torch module, and made {type(made).__name__}")
+    made: nn.Module = make(*sizes, **more, **variant.options)
+    _refuse_other_than_module(made, f"operator {variant.operator}: it")
     return made
+
+
+def _refuse_other_than_module(made: Any, who: str) -> None:
+    if not isinstance(made, nn.Module):
+        raise UserError(f"{who} must return a torch module, and returned {made!r:.40}")

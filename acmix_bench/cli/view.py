@@ -12,7 +12,7 @@ import typer
 
 from acmix_bench import backbones, data, meters, ops
 from acmix_bench.cli.common import ResultsOption, load, note
-from acmix_bench.errors import unknown
+from acmix_bench.errors import UserError, unknown
 from acmix_bench.spec import library, plugins
 from acmix_bench.spec.axis import Axis
 from acmix_bench.spec.meter import Meter
@@ -48,7 +48,13 @@ def list_names() -> None:
 
 def _files(kind: str, summary: Any) -> dict[str, str]:
     """Named files with their first line, and (yours) behind those of the working folder."""
-    return {name: summary(name) + " (yours)" * file.is_own for name, file in library.known(kind).items()}
+    told: dict[str, str] = {}
+    for name, file in library.known(kind).items():
+        try:
+            told[name] = summary(name) + " (yours)" * file.is_own
+        except UserError as error:  # one that cannot be read hides none of the others
+            told[name] = f"(yours; {error})"
+    return told
 
 
 def _entries(kind: str) -> dict[str, str]:

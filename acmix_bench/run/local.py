@@ -103,7 +103,21 @@ def _measure(cells: Sequence[Cell], *, turns: Turns | None) -> list[Outcome]:
             results = [meter.measure(subjects[0])]
     except Exception as error:  # noqa: BLE001 - whatever a user's code raises is this row's result, not the run's end
         results = [error] * len(cells)
-    return [outcome_of(result, held if meter.is_timing else {}) for result in results]
+    outcomes = [outcome_of(result, held if meter.is_timing else {}) for result in results]
+    return [_with_numbers(outcome, cells[0].meter) if outcome.status == "ok" else outcome for outcome in outcomes]
+
+
+def _with_numbers(outcome: Outcome, name: str) -> Outcome:
+    """The outcome, or a failure where the values do not hold the numbers that their meter declares."""
+    meter = meters.find(name)
+    shown = {metric.key for metric in meter.metrics if metric.title or meter.repeats == "seeds"}
+    for metric in meter.metrics:
+        numbers = metric.numbers(outcome.values)
+        odd = [number for number in numbers.values() if not isinstance(number, int | float) or isinstance(number, bool)]
+        if odd or (not numbers and metric.key in shown):
+            told = f"but {odd[0]!r:.40}" if odd else f"but only {', '.join(outcome.values) or 'nothing'}"
+            return Outcome(status="crashed", reason=f"meter {name} must give a number as '{metric.key}', {told}")
+    return outcome
 
 
 def outcome_of(result: Any, more: dict[str, Any] | None = None) -> Outcome:

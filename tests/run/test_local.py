@@ -198,7 +198,9 @@ def test_accuracy_of_an_operator_alone_is_refused() -> None:
     [
         ("numpy", None),
         ("nan", "a meter gave score=nan, which is not a finite number"),
-        ("text", None),
+        ("text", "meter operators_of_mine:METER_TEXT must give a number as 'score', but 'high'"),
+        ("other", "meter operators_of_mine:METER_OTHER must give a number as 'score', but only speed"),
+        ("flag", "meter operators_of_mine:METER_FLAG must give a number as 'score', but True"),
         ("tensor", None),
         ("object", "a meter gave inner.score=<object object"),
         ("nothing", "a meter must give a dict of JSON values, and gave None"),

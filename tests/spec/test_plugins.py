@@ -18,6 +18,18 @@ from acmix_bench.errors import UserError
 from acmix_bench.spec import plugins
 
 MINE = "operators_of_mine.py"
+ODD = """
+from acmix_bench.backbones import Backbone
+from acmix_bench.data import DataSet
+from acmix_bench.spec.axis import Axis
+from acmix_bench.spec.meter import Meter
+NET = Backbone(summary="no network", build=lambda operator, **sizes: 3, image_size=14)
+TURNED = Backbone(summary="no such attention", build=lambda operator, **sizes: 3, image_size=14, attention="vertical")
+DATA = DataSet(summary="no images", load=lambda size, root: 3, channels=1, classes=2)
+AXIS = Axis(meaning="no network", values=(1, 2), apply=lambda model, value: "no")
+EMPTY = Axis(meaning="nothing")
+METER = Meter(summary="reads what is not there", measure=lambda subject: {}, reads=("dtpye",))
+"""
 QUICK = ["--set", "processes=2", "--set", "seconds=0.02", "--set", "seeds=2", "--set", "epochs=1", "--set", "batch=4"]
 
 
@@ -146,6 +158,16 @@ def test_a_file_will_do(tmp_path: Path) -> None:
         (["ablate", "--set", "meters=syntax.py:M"], "cannot be imported (SyntaxError: "),
         (["ablate", "--set", "meters=imports.py:M"], "there is no module named 'nowhere_at_all'"),
         (["flops", "nope.py:NET"], "there is no such file"),
+        (
+            ["ablate", "--set", "backbone=odd.py:NET"],
+            "odd.py:NET: its builder must return a torch module, and returned 3",
+        ),
+        (["ablate", "--set", "backbone=odd.py:TURNED"], "backbone odd.py:TURNED: unknown attention 'vertical'"),
+        (["ablate", "--set", "data=odd.py:DATA"], "data set odd.py:DATA: its loader must return Splits, and returned"),
+        (["ablate", "-v", "odd.py:AXIS=2"], "axis odd.py:AXIS: apply must return a torch module, and returned 'no'"),
+        (["ablate", "-v", "odd.py:AXIS=3"], "odd.py:AXIS: unknown value '3' (known: 1, 2)"),
+        (["ablate", "-v", "odd.py:EMPTY=1"], "an axis of your own needs values, the default first"),
+        (["ablate", "--set", "meters=odd.py:METER"], "meter odd.py:METER: reads: unknown key of the protocol 'dtpye'"),
         (["show", f"{MINE}:Nope"], "unknown name 'Nope'"),
         (["check", "nope"], "unknown name 'nope'"),
         (["check", f"{MINE}:Works", "--attention", "vertical"], "unknown attention 'vertical'"),
@@ -156,6 +178,7 @@ def test_a_mistake_in_a_reference_is_one_line(arguments: list[str], message: str
     (tmp_path / "broken.py").write_text("raise ValueError('no luck')")
     (tmp_path / "syntax.py").write_text("def M(:\n")
     (tmp_path / "imports.py").write_text("import nowhere_at_all\n")
+    (tmp_path / "odd.py").write_text(ODD)
     code, out, err = run_in(tmp_path, *arguments)
     assert (code, out, err.count("\n")) == (2, "", 1), err
     assert message in err
