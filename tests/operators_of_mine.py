@@ -98,7 +98,9 @@ class Diverges(Works):
 
 def _meter(give) -> Meter:
     return Meter(
-        summary="what a user's meter might give", measure=lambda subject: give(), metrics=(Metric(key="score"),)
+        summary="what a user's meter might give",
+        measure=lambda subject: give(),
+        metrics=(Metric(key="score", title="score"),),
     )
 
 
