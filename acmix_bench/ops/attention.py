@@ -101,11 +101,13 @@ def tile_edge(height: int, width: int, *, window: int, stride: int) -> int:
     """
     h, w = math.ceil(height / stride), math.ceil(width / stride)
     largest = max(h, w)
-    cost = {largest: h * w * height * width}
-    for tile in range(1, min(largest - 1, 4 * window) + 1):
+    cheapest, edge = h * w * height * width, largest
+    for tile in range(min(largest - 1, 4 * window), 0, -1):
         keys = ((tile - 1) * stride + window) ** 2
-        cost[tile] = math.ceil(h / tile) * math.ceil(w / tile) * keys * (tile**2 + GATHER_COST)
-    return min(cost, key=lambda tile: (cost[tile], -tile))
+        cost = math.ceil(h / tile) * math.ceil(w / tile) * keys * (tile**2 + GATHER_COST)
+        if cost < cheapest:
+            cheapest, edge = cost, tile
+    return edge
 
 
 def _tiles_at_once(query: Tensor, tile: int, *, window: int, stride: int) -> int:

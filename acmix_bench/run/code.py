@@ -1,8 +1,8 @@
 """Which code a measurement runs: a hash of the modules that it imports, comments and docstrings left out.
 
-A number's key holds this hash, so that an edit throws away the numbers that it may change, and no others. What is
-followed: imports at the head of a module, from module to module, within this package and within what a user brings.
-What an installed library holds is not followed.
+A number's key holds this hash, so that an edit throws away the numbers that it may change, and no others. Imports are
+followed from module to module, within this package and within what a user brings. What an installed library holds is
+not followed.
 
 The tables of contents (`ops`, `backbones`, `data` and `meters`) name everything and run nothing: they are left out, and
 import what an entry needs in the body of a function. So the one entry that a cell runs is where following it begins.
@@ -131,11 +131,11 @@ def _tree(path: Path) -> ast.Module:
 
 @cache
 def _imported(path: Path) -> tuple[Path, ...]:
-    """The files of the modules that a module imports at its head: nothing that only type checkers read."""
+    """The files of the modules that a module imports: one of this package at its head, a user's anywhere."""
     names: list[str] = []
     top = _root(path).parent
     package = path.relative_to(top).parent.parts
-    for node in _head(_tree(path).body):
+    for node in _head(_tree(path).body) if PACKAGE in path.parents else ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
