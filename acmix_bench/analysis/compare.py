@@ -195,7 +195,8 @@ def _timing(records: list[Record], baseline: list[Record] | None, meter: str, co
         if "again_seconds" in record.values
     ]
     control = stats.ratio(controls, confidence=confidence) if controls else None
-    ceiling = _by_repeat(records, "matmul", images_per_second)
+    ceilings = {record.cell.meter for record in records if meters.find(record.cell.meter).ceiling}
+    ceiling = _by_repeat(records, min(ceilings, default=""), images_per_second)
     passes = meters.find(meter).passes
     efficiencies = [passes * rate / ceiling[repeat] for repeat, rate in rates.items() if repeat in ceiling]
     peaks = [record.values["peak_bytes"] for record in ours.values()]

@@ -185,7 +185,7 @@ def _exact(pair: Pair) -> list[Finding]:
     theirs, ours = _exact_values(pair.base.records), _exact_values(pair.head.records)
     found = []
     for record in pair.head.records:
-        is_count = meters.find(record.cell.meter).repeats == "once" and record.cell.meter != "parity"
+        is_count = any(metric.gated for metric in meters.find(record.cell.meter).metrics)
         if is_count and record.status != "ok" and _ran(pair.base, record.cell.meter):
             found.append(_gone(pair.label, record.cell.meter, 0, f"{record.status}: {record.reason}"))
     for metric, value in theirs.items():

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from acmix_bench.errors import UserError, unknown
 from acmix_bench.ops import ATTENTIONS
@@ -37,8 +39,8 @@ class Backbone:
     """
 
     summary: str
-    build: Callable[..., nn.Module]
-    image_size: int
+    build: Callable[..., Any]
+    image_size: int = Field(ge=1)
     data: str = "digits"
     attention: str = "local"
     stages: tuple[tuple[str, int], ...] = ()

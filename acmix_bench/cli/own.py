@@ -15,7 +15,10 @@ MARKS = {True: "ok", False: "FAILS", None: "-"}
 
 
 def check(
-    name: Annotated[str, typer.Argument(help="package.module:NAME, file.py:NAME, or a name that list prints.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="package.module:NAME, file.py:NAME, or a name."),
+    ],
     attention: Annotated[
         str, typer.Option("--attention", help=f"Of the backbones that an operator is for: {', '.join(ATTENTIONS)}.")
     ] = "local",
@@ -28,6 +31,7 @@ def check(
     \b
     Examples:
       acmix-bench check mixers.py:MyMixer
+      acmix-bench check mixers.py:MyMixer,gain=2
       acmix-bench check mypackage.layers:MyWindowMixer --attention window
       acmix-bench check mypackage.data:FLOWERS
     """

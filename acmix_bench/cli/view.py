@@ -84,8 +84,14 @@ def show(
     found = False
     for kind in library.FOLDERS:
         if file := library.known(kind).get(name):
-            print(f"# {file.place}\n{file.path.read_text(encoding='utf-8').rstrip()}")
+            try:
+                print(f"# {file.place}\n{file.path.read_text(encoding='utf-8').rstrip()}")
+            except (OSError, UnicodeDecodeError) as error:
+                raise UserError(f"{file.place}: cannot be read ({error})") from error
             found = True
+    if name in library.settings():
+        print(f"{name}: {library.settings()[name]} (--set {name}=...)")
+        found = True
     for kind, ours in OURS.items():
         if name in ours or name in plugins.installed(kind):
             _print_entry(kind, name, ours[name] if name in ours else plugins.load(kind, name, known=ours))

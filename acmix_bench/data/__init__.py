@@ -6,10 +6,13 @@ module of your own, as `DataSet(...)`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from acmix_bench.errors import UserError
 from acmix_bench.spec import plugins
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Splits:
     """Images (channels, size, size), normalised, with their class; the test images are never trained on."""
 
@@ -35,9 +38,9 @@ class DataSet:
     """
 
     summary: str
-    load: Callable[[int, Path], Splits]
-    channels: int
-    classes: int
+    load: Callable[[int, Path], Any]
+    channels: int = Field(ge=1)
+    classes: int = Field(ge=1)
 
 
 def _digits(image_size: int, root: Path) -> Splits:

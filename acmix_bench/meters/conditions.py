@@ -15,8 +15,10 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
 HOLES = 128  # 4 KiB to 4 MiB each
 
 
-def hold(threads: int, allocator: str | None) -> dict[str, Any]:
+def hold(protocol: dict[str, Any]) -> dict[str, Any]:
     """Pin this process to as many cores as it has threads, and where asked keep all memory that it frees.
+
+    A meter that reads no threads of the protocol is held by nothing.
 
     glibc gives large blocks back to the system at once, and every page of the next one is a fault again: on a virtual
     machine that is up to half of a step's time, and it depends on what was freed before. With `keep` it keeps them,
@@ -25,11 +27,14 @@ def hold(threads: int, allocator: str | None) -> dict[str, Any]:
     Returns:
         What was held, and torch's math libraries.
     """
+    if "threads" not in protocol:
+        return {}
+    threads = protocol["threads"]
     use_threads(threads)
     cores = sorted(os.sched_getaffinity(0))[:threads]
     os.sched_setaffinity(0, cores)
     keeps_memory = False
-    if allocator == "keep":
+    if protocol.get("allocator") == "keep":
         with suppress(AttributeError, OSError):  # not glibc
             libc = ctypes.CDLL(None)
             keeps_memory = bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, -1))

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from acmix_bench import stats
+from acmix_bench.errors import UserError
 from acmix_bench.meters.memory import LiveMemory
 from acmix_bench.meters.subject import Subject
 from acmix_bench.meters.turns import Token, Turns
@@ -100,6 +101,8 @@ def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock) -> _Tim
     try:
         made = prepare(subject, batch)
         step, release = made if isinstance(made, tuple) else (made, lambda: None)
+        if not callable(step) or not callable(release):
+            raise UserError(f"a timing must give a step to be called, and gave {made!r:.40}")
         first = seconds_of(step, 1, subject.device, clock)
         limit = clock() + subject.protocol["seconds"] / 2
         warm_up = [seconds_of(step, 1, subject.device, clock)]

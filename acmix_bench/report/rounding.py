@@ -14,7 +14,7 @@ def count(number: float | None) -> str:
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
             return f"{significant(number / size, 3)} {unit}"
-    return str(int(number))
+    return str(int(number)) if number == int(number) else f"{number:.4g}"
 
 
 def rate(estimate: Estimate | None) -> str:

@@ -4,15 +4,14 @@ A number's key holds this hash, so that an edit throws away the numbers that it 
 followed from module to module, within this package and within what a user brings. What an installed library holds is
 not followed.
 
-The tables of contents (`ops`, `backbones`, `data` and `meters`) name everything and run nothing: they are left out, and
-import what an entry needs in the body of a function. So the one entry that a cell runs is where following it begins.
-What is declared in `spec` comes into the key by its values.
+The tables of contents (`ops`, `backbones`, `data` and `meters`) name everything. Of them the one function that a cell
+runs is hashed, and what that function imports in its body is where following begins. What is declared in `spec` comes
+into the key by its values. Not followed: compiled modules, files of data, what is imported by a name made at run time.
 """
 
 from __future__ import annotations
 
 import ast
-import dis
 import hashlib
 import sys
 import sysconfig
@@ -32,7 +31,7 @@ LEFT_OUT = {
     *(PACKAGE / table / "__init__.py" for table in ("ops", "backbones", "data", "meters")),
     *(PACKAGE / name for name in ("__init__.py", "errors.py")),
 }
-LIBRARIES = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+STDLIB = Path(sysconfig.get_path("stdlib")).resolve()
 OURS_TO_NEED = ("torch", "torchvision", "timm")  # a class of theirs may stand for an operator; their code is not hashed
 
 
@@ -45,8 +44,9 @@ def code_of(row: Row, meter: str) -> str:
     variant, entry = row.variant, backbones.find(row.case.backbone)
     images, measured = data.find(row.case.data), meters.find(meter)
     formulation = ops.ATTENTIONS[entry.attention].make
-    starts: list[Callable[..., Any] | Path] = [measured.measure, PACKAGE / "meters" / "conditions.py", entry.build]
-    starts.append(PACKAGE / "meters" / "subject.py")
+    starts: list[Callable[..., Any] | Path] = [measured.measure, entry.build, PACKAGE / "meters" / "subject.py"]
+    if "threads" in measured.reads:
+        starts.append(PACKAGE / "meters" / "conditions.py")
     if measured.is_timing:
         starts.append(PACKAGE / "meters" / "latency.py")
     if measured.reads_data:
@@ -54,41 +54,41 @@ def code_of(row: Row, meter: str) -> str:
     if variant.is_own:
         reference = plugins.reference_of("operator", variant.operator) or ""
         starts += [file for file in [plugins.file_of(reference)] if file]
-    elif variant.operator == "acmix" or entry.attention != "local":
-        starts.append(formulation)
-    else:
+    elif variant.operator != "acmix" and entry.attention == "local":
         starts.append(ops.plain_convolution)
+    elif variant.operator == "acmix" or entry.attention != "window":  # plain Swin keeps timm's own
+        starts.append(formulation)
     if variant.runs.fuses:
         starts.append(PACKAGE / "backbones" / "fuse.py")
     starts += [apply for axis in variant.own_axes if (apply := plugins.find("axis", axis, {}, Axis).apply)]
-    return version_of(starts, told=(images.channels, images.classes))
+    equal = variant.same_function() if meter == "parity" else None
+    return version_of(starts, told=(images.channels, images.classes, variant.runs, equal and equal.content()))
 
 
 def version_of(starts: Iterable[Callable[..., Any] | Path], told: tuple[Any, ...] = ()) -> str:
     """Hash of the code behind functions and files, of the arguments bound to them, and of what else is told."""
     files: set[Path] = set()
     bound = [repr(told)]
-    for start in starts:
-        if isinstance(start, partial):
-            bound.append(repr((start.args, sorted(start.keywords.items()))))
-            start = start.func
-        files |= {start} if isinstance(start, Path) else set(files_behind(start))
-    return _hash_of(frozenset(_closure(frozenset(files))), tuple(bound))
-
-
-def files_behind(function: Callable[..., Any]) -> list[Path]:
-    """Where a function's code is: what it imports in its body where a table of contents holds it, else its module."""
-    module = sys.modules.get(getattr(function, "__module__", None) or type(function).__module__)
-    path = Path(getattr(module, "__file__", None) or "").resolve()
-    if path not in LEFT_OUT:
-        return [path] if path.suffix == ".py" else []
-    names = [step.argval for step in dis.get_instructions(function) if step.opname == "IMPORT_NAME"]
-    return [found for name in names if (found := module_file(name))]
-
-
-@cache
-def _hash_of(files: frozenset[Path], bound: tuple[str, ...]) -> str:
-    parts = sorted(f"{path.name} {_content(path)}" for path in files)
+    left = list(starts)
+    while left:
+        start = left.pop()
+        if isinstance(start, Path):
+            files.add(start)
+        elif isinstance(start, partial):
+            values = [*start.args, *(value for _, value in sorted(start.keywords.items()))]
+            bound += [repr(sorted(start.keywords)), *(repr(value) for value in values if not callable(value))]
+            left += [start.func, *filter(callable, values)]
+        else:
+            bound.append(getattr(start, "__qualname__", type(start).__qualname__))
+            module = sys.modules.get(getattr(start, "__module__", None) or type(start).__module__)
+            path = Path(getattr(module, "__file__", None) or "").resolve()
+            if path not in LEFT_OUT:
+                files |= {path} if path.suffix == ".py" else set()
+                continue
+            (function,) = (node for node in _tree(path).body if getattr(node, "name", "") == start.__name__)
+            bound.append(ast.dump(function))
+            files |= set(_imported_by(path, ast.walk(function)))
+    parts = sorted(f"{path.name} {_content(path)}" for path in _closure(frozenset(files)))
     return hashlib.sha256("\n".join([*parts, *bound]).encode()).hexdigest()[:16]
 
 
@@ -103,15 +103,24 @@ def _closure(starts: frozenset[Path]) -> frozenset[Path]:
         if path in found:
             continue
         found.add(path)
+        imported = set(_imported(path))
+        if PACKAGE not in path.parents:  # a user's code may call any function of a table of contents
+            imported |= {file for table in imported & LEFT_OUT for file in _imported_by(table, ast.walk(_tree(table)))}
         left += [
             other
-            for other in _imported(path)
-            if other not in LEFT_OUT
-            and PACKAGE / "spec" not in other.parents
-            # This package's or a user's, and not an installed library's.
-            and (PACKAGE in other.parents or _root(other) in roots or LIBRARIES.isdisjoint(other.parents))
+            for other in imported - LEFT_OUT
+            if PACKAGE / "spec" not in other.parents
+            and (PACKAGE in other.parents or _root(other) in roots or not _is_installed(_root(other).parent))
         ]
     return frozenset(found)
+
+
+@cache
+def _is_installed(folder: Path) -> bool:
+    """Whether what lies in a folder is Python's own, or was installed there, and not written by the user."""
+    if folder == STDLIB or STDLIB in folder.parents or {"site-packages", "dist-packages"} & set(folder.parts):
+        return True
+    return any(folder.glob("*.dist-info"))
 
 
 def _root(path: Path) -> Path:
@@ -132,20 +141,25 @@ def _tree(path: Path) -> ast.Module:
 @cache
 def _imported(path: Path) -> tuple[Path, ...]:
     """The files of the modules that a module imports: one of this package at its head, a user's anywhere."""
-    names: list[str] = []
-    top = _root(path).parent
-    package = path.relative_to(top).parent.parts
-    for node in _head(_tree(path).body) if PACKAGE in path.parents else ast.walk(_tree(path)):
+    return _imported_by(path, _head(_tree(path).body) if PACKAGE in path.parents else ast.walk(_tree(path)))
+
+
+def _imported_by(path: Path, nodes: Iterable[ast.AST]) -> tuple[Path, ...]:
+    """The files of the modules that some statements of a file import, and of the packages that these lie in."""
+    found: set[Path | None] = set()
+    for node in nodes:
         if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
+            names, folders = [alias.name for alias in node.names], [str(_root(path).parent), ""]
         elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else ()
-            start = [*above, *([node.module] if node.module else [])]
-            names += [".".join([*start, alias.name]) for alias in node.names]
-    # Importing a.b.c runs a and a.b too.
-    words = [name.split(".") for name in names]
-    paths = {".".join(parts[:end]) for parts in words for end in range(1, len(parts) + 1)}
-    return tuple(found for name in sorted(paths) if (found := module_file(name, str(top)) or module_file(name)))
+            names = [".".join(filter(None, (node.module, alias.name))) for alias in node.names]
+            # A dot is the folder of the file, another one the folder above.
+            folders = [str(path.parents[node.level - 1])] if node.level else [str(_root(path).parent), ""]
+        else:
+            continue
+        for words in (name.split(".") for name in names):
+            for end in range(1, len(words) + 1):
+                found.add(next(filter(None, (module_file(".".join(words[:end]), place) for place in folders)), None))
+    return tuple(sorted(filter(None, found)))
 
 
 def _head(body: list[ast.stmt]) -> Iterable[ast.stmt]:

@@ -54,6 +54,7 @@ def kind_of(name: str) -> str:
         "meter": meters.METERS,
         "axis": {},
     }
+    name = name.partition(",")[0]  # an operator may have keyword arguments
     for kind, entries in ours.items():
         if name in entries or name in plugins.installed(kind):
             return kind
@@ -61,7 +62,10 @@ def kind_of(name: str) -> str:
         return "backbone"
     entry = plugins.load("name", name, known={known: None for entries in ours.values() for known in entries})
     forms = {backbones.Backbone: "backbone", data.DataSet: "data set", Meter: "meter", Axis: "axis"}
-    return next((kind for form, kind in forms.items() if isinstance(entry, form)), "operator")
+    found = next((kind for form, kind in forms.items() if isinstance(entry, form)), "operator")
+    if found == "operator" and not isinstance(entry, type):
+        raise UserError(f"'{name}' is no class of an operator, and no Backbone, DataSet, Meter or Axis")
+    return found
 
 
 def promises(name: str, attention: str, root: str) -> list[Promise]:

@@ -17,7 +17,6 @@ from acmix_bench.meters.ledger import keep
 from acmix_bench.meters.macs import own_formula
 from acmix_bench.run.contract import Broken, NotPromised, Promise, tried
 from acmix_bench.spec import library
-from acmix_bench.spec.variant import Variant
 
 CLOSE = {torch.bfloat16: 0.1, torch.float16: 0.02, torch.float64: 1e-4}  # to float32, relative to the largest value
 # A backbone of each attention, which gives the operator its arguments.
@@ -40,8 +39,9 @@ def _local(height: int, width: int, stride: int) -> Trial:
     return Trial(sizes=(16, 32), more={"stride": stride}, shape=(16, height, width), result=result)
 
 
-def _window(height: int, width: int) -> Trial:
-    return Trial(sizes=(32, 2, (7, 7)), more={}, shape=(height, width, 32), result=(height, width, 32))
+def _window(height: int, width: int, *, masked: bool = False) -> Trial:
+    mask = (torch.zeros(height * width // 49, 49, 49),) if masked else ()
+    return Trial(sizes=(32, 2, (7, 7)), more={}, shape=(height, width, 32), result=(height, width, 32), call=mask)
 
 
 def _patchwise(height: int, width: int) -> Trial:
@@ -62,7 +62,7 @@ TRIALS: dict[str, dict[str, Trial]] = {
         "odd sizes": _local(13, 9, 1),
         "odd sizes, stride 2": _local(13, 9, 2),
     },
-    "window": {"shapes": _window(14, 14), "odd sizes": _window(13, 9)},
+    "window": {"shapes": _window(14, 14), "odd sizes": _window(13, 9), "shifted": _window(14, 14, masked=True)},
     "patchwise": {"shapes": _patchwise(14, 14), "odd sizes": _patchwise(13, 9)},
     "global": {"shapes": _global(8, 8, 2), "odd sizes": _global(7, 5, 1), "class token": _global(7, 7, 1, extra=1)},
 }
@@ -74,8 +74,7 @@ def promises(name: str, attention: str) -> Iterator[Promise]:
         raise unknown("attention", attention, TRIALS)
     trials = TRIALS[attention]
     usual = next(iter(trials.values()))
-    content = library.load_variant("acmix").model_dump() | {"operator": name}
-    variant = Variant(**content)
+    (variant,) = library.expand(f"operator={name}", library.load_variant("acmix"))
     make: Callable[..., nn.Module] | None = operator_of(variant, BACKBONE[attention])
     if make is None:
         yield Promise(name="made", holds=None, told=f"{BACKBONE[attention]} keeps its own")

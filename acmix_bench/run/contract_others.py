@@ -17,8 +17,7 @@ from acmix_bench.errors import unknown
 from acmix_bench.meters.subject import Subject
 from acmix_bench.run.contract import Broken, NotPromised, Promise, tried
 from acmix_bench.run.local import outcome_of
-from acmix_bench.spec import library, plugins
-from acmix_bench.spec.axis import Axis
+from acmix_bench.spec import library
 from acmix_bench.spec.experiment import Protocol
 from acmix_bench.spec.variant import Variant
 
@@ -148,9 +147,10 @@ def of_meter(name: str) -> Iterator[Promise]:
     def measure(variant: str) -> dict[str, Any]:
         if entry.is_timing:
             step = entry.measure(subject(variant), 2)
-            (step[0] if isinstance(step, tuple) else step)()
+            for part in step if isinstance(step, tuple) else (step,):
+                part()
             return {}
-        outcome = outcome_of(entry.measure(subject(variant)))
+        outcome = outcome_of(entry.measure(subject(variant)), name=name)
         if outcome.status != "ok":
             raise Broken(outcome.reason or outcome.status)
         return outcome.values
@@ -181,7 +181,7 @@ def of_meter(name: str) -> Iterator[Promise]:
 
 def of_axis(name: str) -> Iterator[Promise]:
     """Try every value of an axis on the nano backbone."""
-    axis = plugins.find("axis", name, {}, Axis)
+    axis = library.own_axis(name)
     parent = library.load_variant("acmix")
 
     def built(variant: Variant) -> nn.Module:

@@ -2,7 +2,7 @@
 
 A cell that crashes, hangs or fills the memory takes nothing with it, and none inherits another's caches, threads or
 random numbers. The processes are forked from a server that has torch imported but has run nothing, which makes a
-fresh one in milliseconds. This process itself never imports torch.
+fresh one in milliseconds. This process itself imports no torch, unless what a user brings does.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ def train_here(cell: Cell, report: Callable[[int, float, float], None]) -> Outco
     conditions.use_threads(cell.protocol["threads"])
     subject.try_out(cell)
     try:
-        return outcome_of(accuracy.measure(subject.Subject.of(cell), report=report))
+        return outcome_of(accuracy.measure(subject.Subject.of(cell), report=report), name=cell.meter)
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever the variant's code raises
-        return outcome_of(error)
+        return outcome_of(error, name=cell.meter)
 
 
 def _measure(cells: Sequence[Cell], *, turns: Turns | None) -> list[Outcome]:
@@ -92,9 +92,7 @@ def _measure(cells: Sequence[Cell], *, turns: Turns | None) -> list[Outcome]:
     from acmix_bench.meters.subject import Subject
 
     torch._inductor.config.compile_threads = 1  # its pool of workers would outlive this process
-    meter, held = meters.find(cells[0].meter), {}
-    if "threads" in cells[0].protocol:
-        held = conditions.hold(cells[0].protocol["threads"], cells[0].protocol.get("allocator"))
+    meter, held = meters.find(cells[0].meter), conditions.hold(cells[0].protocol)
     subjects = [Subject.of(cell) for cell in cells]
     try:
         if meter.is_timing:
@@ -103,25 +101,23 @@ def _measure(cells: Sequence[Cell], *, turns: Turns | None) -> list[Outcome]:
             results = [meter.measure(subjects[0])]
     except Exception as error:  # noqa: BLE001 - whatever a user's code raises is this row's result, not the run's end
         results = [error] * len(cells)
-    outcomes = [outcome_of(result, held if meter.is_timing else {}) for result in results]
-    return [_with_numbers(outcome, cells[0].meter) if outcome.status == "ok" else outcome for outcome in outcomes]
+    return [outcome_of(result, held if meter.is_timing else {}, name=cells[0].meter) for result in results]
 
 
-def _with_numbers(outcome: Outcome, name: str) -> Outcome:
-    """The outcome, or a failure where the values do not hold the numbers that their meter declares."""
+def _refuse_odd_numbers(values: dict[str, Any], name: str) -> None:
+    """Refuse values that do not hold the numbers that their meter declares."""
     meter = meters.find(name)
-    shown = {metric.key for metric in meter.metrics if metric.title or meter.repeats == "seeds"}
     for metric in meter.metrics:
-        numbers = metric.numbers(outcome.values)
-        odd = [number for number in numbers.values() if not isinstance(number, int | float) or isinstance(number, bool)]
-        if odd or (not numbers and metric.key in shown):
-            told = f"but {odd[0]!r:.40}" if odd else f"but only {', '.join(outcome.values) or 'nothing'}"
-            return Outcome(status="crashed", reason=f"meter {name} must give a number as '{metric.key}', {told}")
-    return outcome
+        found = values.get(metric.key)
+        numbers = list(found.values()) if isinstance(found, dict) else [found] * (found is not None)
+        odd = [number for number in numbers if not isinstance(number, int | float) or isinstance(number, bool)]
+        if odd or (not numbers and found is None and (metric.title or meter.repeats == "seeds")):
+            told = f"but {odd[0]!r:.40}" if odd else f"but only {', '.join(values) or 'nothing'}"
+            raise UserError(f"meter {name} must give a number as '{metric.key}', {told}")
 
 
-def outcome_of(result: Any, more: dict[str, Any] | None = None) -> Outcome:
-    """What came of it, in values that JSON can hold."""
+def outcome_of(result: Any, more: dict[str, Any] | None = None, *, name: str) -> Outcome:
+    """What came of a meter, in values that JSON can hold."""
     from acmix_bench.train.loop import Diverged
 
     try:
@@ -129,7 +125,9 @@ def outcome_of(result: Any, more: dict[str, Any] | None = None) -> Outcome:
             raise result
         if not isinstance(result, dict):
             raise UserError(f"a meter must give a dict of JSON values, and gave {result!r:.60}")
-        return Outcome(status="ok", values=json.loads(json.dumps(_plain(result | (more or {})))))
+        values = json.loads(json.dumps(_plain(result | (more or {}))))
+        _refuse_odd_numbers(values, name)
+        return Outcome(status="ok", values=values)
     except Diverged as error:
         return Outcome(status="diverged", reason=str(error))
     except UserError as error:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from acmix_bench.errors import UserError
 from acmix_bench.run.environment import Environment
 from acmix_bench.run.record import KeptPlan, Plan, Record, Run
+from acmix_bench.spec.experiment import Experiment
 
 
 class Store:
@@ -37,7 +38,7 @@ class Store:
                 experiment of the same name.
         """
         seen = os.path.relpath(file.resolve(), self.folder.resolve()) if file else ""
-        self._refuse_another_experiment(plan.experiment.name, seen)
+        self._refuse_another_experiment(plan.experiment, seen)
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = (self.folder / "records.jsonl").open("a+b")
@@ -50,17 +51,21 @@ class Store:
             self.write("run.json", kept.model_dump_json(indent=1))
             yield
 
-    def _refuse_another_experiment(self, name: str, file: str) -> None:
+    def _refuse_another_experiment(self, experiment: Experiment, file: str) -> None:
         try:
-            before = KeptPlan.model_validate_json((self.folder / "run.json").read_text(encoding="utf-8")).file
+            before = KeptPlan.model_validate_json((self.folder / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValidationError, UserError):  # no run, or none that is known
             return
-        if before is not None and before != file:
-            theirs, ours = (f"the file {path}" if path else "what comes with the package" for path in (before, file))
-            raise UserError(
-                f"{self.folder}: holds a run of another experiment named {name} ({theirs}, seen from there; this is "
-                f"{ours}); rename yours, or choose another folder with --results"
-            )
+        if before.file is None and before.experiment.question != experiment.question:
+            told = f"which asks: {before.experiment.question}"
+        elif before.file is not None and before.file != file:
+            told = f"from the file {before.file}, seen from there" if before.file else "the one of the package"
+        else:
+            return
+        raise UserError(
+            f"{self.folder}: holds a run of another experiment named {experiment.name} ({told}); rename yours, or "
+            "choose another folder with --results"
+        )
 
     def append(self, record: Record) -> None:
         """Add one record; it is on disk when this returns. A line cut short by a kill is closed first."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from pydantic.dataclasses import dataclass
 
 
 def _always(variant: Any) -> bool:
@@ -20,7 +21,7 @@ class Axis:
     """One thing that variants differ in.
 
     An axis of this package is declared at its field of `Variant`, which holds its values and its default. One of your
-    own states these here, and how it changes a network.
+    own needs `meaning`, `values` and `apply`, and may change any parameter and operation; the rest is not read of it.
 
     Attributes:
         meaning: what it decides, in a line.

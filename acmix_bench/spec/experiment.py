@@ -72,4 +72,4 @@ class Experiment(Value):
     @field_validator("meters")
     @classmethod
     def _by_their_names_today(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(FORMER_NAMES.get(name, name) for name in names)
+        return tuple(dict.fromkeys(FORMER_NAMES.get(name, name) for name in names))

@@ -18,7 +18,7 @@ from acmix_bench.spec import plugins, strict
 from acmix_bench.spec.axis import Axis
 from acmix_bench.spec.cell import Row
 from acmix_bench.spec.experiment import Case, Experiment, Protocol
-from acmix_bench.spec.variant import AXES, Variant
+from acmix_bench.spec.variant import AXES, Variant, plain
 
 PACKAGE = Path(__file__).resolve().parent.parent
 # Where variants/, experiments/ and results/published/ are: in a checkout beside the package, so that an edit counts at
@@ -49,7 +49,7 @@ def known(kind: str) -> dict[str, Named]:
     if kind != "published" and own.is_dir() and own.resolve() != places[0]:
         places.append(own)
     for place in places:
-        for path in place.glob(f"*{suffix}"):
+        for path in filter(Path.is_file, place.glob(f"*{suffix}")):
             name = path.name.removesuffix(suffix)
             found[name] = Named(path=path, place=f"{folder}/{path.name}", is_own=place is own)
     return dict(sorted(found.items()))
@@ -74,6 +74,8 @@ def load_experiment(name: str) -> Experiment:
         UserError: for an unknown name, or what a file says wrong, with file and key.
     """
     where, path, content = _read("experiment", name)
+    if "name" in content:
+        raise UserError(f"{where}: name: the file's own name is the experiment's")
     return _experiment(content | {"name": path.stem}, where)
 
 
@@ -170,13 +172,18 @@ def _variant(content: Mapping[str, Any], where: str) -> Variant:
             what = "axis" if where.startswith("--variant") else "key"
             settable = [name for name in (AXES if what == "axis" else Variant.model_fields) if name != "options"]
             raise unknown(what, key, [*settable, *plugins.installed("axis")], where=where)
-        values = {str(value): value for value in axis.values}
-        if str(told[key]) not in values:
-            raise unknown("value", str(told[key]), values, where=f"{where}: {key}")
-        told[key] = values[str(told[key])]
+        values = {plain(value): value for value in axis.values}
+        if plain(told[key]) not in values:
+            raise unknown("value", plain(told[key]), values, where=f"{where}: {key}")
+        told[key] = values[plain(told[key])]
         if told[key] == axis.values[0]:
             del told[key]  # the default is no difference, whether it is written or not
     variant = strict.validated(Variant, told, where=where)
+    for key, option in variant.options.items():
+        try:
+            plain(option)
+        except TypeError as error:
+            raise UserError(f"{where}: options: {key}={option!r:.40} is no number, text, list or mapping") from error
     try:
         ops.check_name(variant.operator)
     except UserError as error:
@@ -186,8 +193,15 @@ def _variant(content: Mapping[str, Any], where: str) -> Variant:
 
 def _own_axis(name: str) -> Axis | None:
     """An axis that a user brings, by its name or its reference; None for any other word."""
-    if name in AXES or plugins.reference_of("axis", name) is None:
-        return None
+    return None if name in AXES or plugins.reference_of("axis", name) is None else own_axis(name)
+
+
+def own_axis(name: str) -> Axis:
+    """An axis that a user brings.
+
+    Raises:
+        UserError: where it is none, or lacks what one needs.
+    """
     axis = plugins.find("axis", name, {}, Axis)
     if not axis.values or axis.apply is None:
         raise UserError(f"axis '{name}': an axis of your own needs values, the default first, and apply(model, value)")

@@ -10,8 +10,11 @@ There are three kinds, by what repeats:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from pydantic.dataclasses import dataclass
+
+from acmix_bench.errors import UserError
 
 # What of the protocol sets how long a timing is sampled. It changes the interval, and not what is expected.
 EFFORT = ("seconds", "precision")
@@ -82,6 +85,11 @@ class Meter:
     passes: int = 1
     ceiling: bool = False
     threshold: float = 0.02
+
+    def __post_init__(self) -> None:
+        missing = [key for key in ("device", "dtype", "batch", *EFFORT) if key not in self.reads]
+        if self.repeats == "processes" and missing:
+            raise UserError(f"Meter: reads: a timing reads {', '.join(missing)} too")
 
     @property
     def is_timing(self) -> bool:

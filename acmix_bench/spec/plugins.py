@@ -7,15 +7,19 @@ user's is imported before it is asked for.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from acmix_bench.errors import UserError, unknown
 
@@ -113,7 +117,10 @@ def module_file(name: str, folder: str = "") -> Path | None:
     if folder or not all(part.isidentifier() for part in parts):
         return None
     # An editable install may have a finder of its own. The outermost package is found without being imported.
-    spec = importlib.util.find_spec(parts[0])
+    try:
+        spec = importlib.util.find_spec(parts[0])
+    except (ImportError, ValueError):  # such as __main__
+        return None
     if len(parts) == 1:
         return Path(spec.origin).resolve() if spec and spec.origin and spec.origin.endswith(".py") else None
     places = spec.submodule_search_locations or [] if spec else []
@@ -139,11 +146,12 @@ def _module(kind: str, place: str) -> ModuleType:
     where = f"{kind} '{place}'"
     try:
         if not place.endswith(".py"):
-            return importlib.import_module(place)
+            with redirect_stdout(sys.stderr):  # what it prints is no result
+                return importlib.import_module(place)
         path = Path(place).expanduser().resolve()
         if not path.is_file():
             raise UserError(f"{where}: there is no such file")
-        name = f"{path.stem}_{abs(hash(path)):x}"
+        name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
         if name in sys.modules:
             return sys.modules[name]
         spec = importlib.util.spec_from_file_location(name, path)
@@ -154,7 +162,8 @@ def _module(kind: str, place: str) -> ModuleType:
         if str(path.parent) not in sys.path:
             sys.path.append(str(path.parent))  # what lies beside it can be imported
         try:
-            spec.loader.exec_module(module)
+            with redirect_stdout(sys.stderr):
+                spec.loader.exec_module(module)
         except BaseException:
             del sys.modules[name]
             raise
@@ -165,7 +174,11 @@ def _module(kind: str, place: str) -> ModuleType:
         told = f"there is no module named '{error.name}'" if error.name else str(error)
         hint = f"; {FILE_HINT}" if error.name == place.partition(".")[0] else ""
         raise UserError(f"{where}: {told}{hint}") from error
-    except Exception as error:
+    except ValidationError as error:  # of a declaration
+        first = error.errors()[0]
+        told = f"{error.title}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise UserError(f"{where}: {told}") from error
+    except (Exception, SystemExit) as error:  # whatever a user's module raises when it is imported
         line = getattr(error, "lineno", None)
         told = (str(error).splitlines() or [""])[0]
         raise UserError(

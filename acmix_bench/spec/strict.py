@@ -47,6 +47,9 @@ def read_yaml(path: Path, where: str) -> dict[str, Any]:
         raise UserError(f"{where}{place}: not valid YAML ({getattr(error, 'problem', error)})") from error
     if not isinstance(content, dict):
         raise UserError(f"{where}: holds no keys; variants/acmix.yaml and experiments/paths.yaml are examples")
+    for key in content:
+        if not isinstance(key, str):
+            raise UserError(f"{where}: the key {key!r} is no word")
     return content
 
 
@@ -80,7 +83,8 @@ def _explained(error: Any, model: type[BaseModel], where: str) -> UserError:
         return unknown(what, str(error["input"]), values, where=f"{where}: {place}")
     if error["type"] == "missing":
         return UserError(f"{where}: key '{key}' is missing")
-    return UserError(f"{where}: {key}={error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}")
+    place, said = ".".join([*parents, key]), error["msg"].replace("valid tuple", "valid list")
+    return UserError(f"{where}: {place}={error['input']!r:.60}: {said[0].lower()}{said[1:]}")
 
 
 class _StrictLoader(yaml.SafeLoader):

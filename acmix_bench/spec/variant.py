@@ -214,7 +214,7 @@ class Variant(Value):
         differs = [(axis, value) for axis, value in ours.items() if axis not in theirs or value != theirs[axis]]
         same = theirs["options"] if self.operator == baseline.operator else {}
         differs += [(key, value) for key, value in options.items() if key not in same or value != same[key]]
-        return ",".join(f"{axis}={_plain(value)}" for axis, value in differs) or "baseline"
+        return ",".join(f"{axis}={plain(value)}" for axis, value in differs) or "baseline"
 
     def same_function(self) -> Variant | None:
         """The variant that this one is another way to compute, before any training; None where it claims nothing."""
@@ -233,6 +233,6 @@ AXES: dict[str, Axis] = {
 }
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     """A value as it can be given back on the command line."""
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -26,7 +26,7 @@ def measure(cell: Cell, timeout: float) -> local.Outcome:
 
 
 def threads_in_use(threads: int) -> int:
-    conditions.hold(threads, "default")
+    conditions.hold({"threads": threads, "allocator": "default"})
     return torch.get_num_threads()
 
 
@@ -43,7 +43,7 @@ def test_the_allocator_is_left_as_it_is_only_where_asked(allocator: str) -> None
 
 def places(threads: int) -> list[int]:
     """Where tensors lie, from the first."""
-    conditions.hold(threads, "keep")
+    conditions.hold({"threads": threads, "allocator": "keep"})
     tensors = [torch.empty(size) for size in (200_000, 50_000, 100_000, 10_000)]
     return [tensor.data_ptr() - tensors[0].data_ptr() for tensor in tensors]
 

@@ -56,11 +56,12 @@ def mix_table(comparison: Comparison) -> Table:
 
 def _count(meter: str, metric: Metric) -> Column:
     """A number without noise."""
-    if metric.key == "macs":
+    if meter == "macs" and metric.key == "macs":
         return metric.title, macs
 
     def show(line: Line) -> str:
-        return rounding.number(line.count(meter, metric.key), metric.unit) or line.failed(meter) or ""
+        numbers = metric.numbers(line.counts.get(meter, {})).values()
+        return rounding.number(sum(numbers), metric.unit) if numbers else line.failed(meter) or ""
 
     return metric.title, show
 

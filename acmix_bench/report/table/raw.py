@@ -38,8 +38,9 @@ def numbers_of(line: Line, names: tuple[str, ...]) -> dict[str, Any]:
     for name in names:
         listed = [metric for metric in meters.find(name).metrics if metric.listed]
         for metric in listed if name in line.counts else ():
-            numbers = metric.numbers(line.counts[name]).items()
-            found |= {key.replace(" ", "_"): number for key, number in numbers}
+            for key, number in metric.numbers(line.counts[name]).items():
+                column = key.replace(" ", "_")
+                found[f"{short(name)}_{column}" if column in found else column] = number
     estimates: dict[str, Estimate | None] = {}
     timings = {short(name): timing for name, timing in line.timings.items()}
     for name, timing in timings.items():
