@@ -20,7 +20,6 @@ from pathlib import Path
 from acmix_bench.analysis import gate
 from acmix_bench.analysis.thresholds import Thresholds
 from acmix_bench.errors import UserError
-from acmix_bench.run.record import Run
 from acmix_bench.run.store import Store
 
 MIN_REPEATS = 8
@@ -102,16 +101,15 @@ def measure(base: Side, head: Side, budget: float, precision: float, say: Callab
                 for side in sides:
                     side.answer()
         runs = base.store.load(), head.store.load()  # the first pair already shows whether this version can read them
-        if repeat + 1 >= MIN_REPEATS and _is_narrow(*runs, precision):
+        found = gate.findings(*runs, Thresholds())
+        margins = [
+            finding.ratio.margin if finding.ratio else None for finding in found if finding.threshold is not None
+        ]
+        narrow = bool(margins) and all(margin is not None and margin <= precision for margin in margins)
+        if repeat + 1 >= MIN_REPEATS and narrow:
             return f"narrow: every ratio is known to ±{100 * precision:g} % after {repeat + 1} pairs of processes"
         if time.monotonic() > end and repeat + 1 >= MIN_REPEATS:
             return f"budget: {budget:g} seconds are up after {repeat + 1} pairs of processes"
         if sys.stderr.isatty():
             say(f"pair {repeat + 1} of at most {len(repeats)}")
     return f"budget: all {len(repeats)} pairs of processes are measured"
-
-
-def _is_narrow(base: Run, head: Run, precision: float) -> bool:
-    found = gate.findings(base, head, Thresholds())
-    ratios = [finding.ratio for finding in found if finding.threshold is not None]
-    return bool(ratios) and all(ratio and ratio.margin is not None and ratio.margin <= precision for ratio in ratios)

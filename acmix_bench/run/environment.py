@@ -33,7 +33,9 @@ class Environment(Value):
 
 
 def this_environment() -> Environment:
-    """Read this machine."""
+    """Read this machine; the GPU is the first NVIDIA one as its driver reports it, without loading torch."""
+    told = [path.read_text() for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
+    gpus = [line.partition(":")[2].strip() for text in told for line in text.splitlines() if line.startswith("Model:")]
     return Environment(
         cpu=(_cpu_info("model name") or [platform.processor() or platform.machine()])[0],
         cores=len(os.sched_getaffinity(0)),
@@ -42,7 +44,7 @@ def this_environment() -> Environment:
         kernel=platform.release(),
         python=platform.python_version(),
         torch=version("torch"),
-        gpu=_gpu_name(),
+        gpu=gpus[0] if gpus else None,
     )
 
 
@@ -85,12 +87,3 @@ def _commit() -> str | None:
 def _git(*arguments: str, folder: Path) -> str:
     command = ["git", "-C", str(folder), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def _gpu_name() -> str | None:
-    """The first NVIDIA GPU as its driver reports it, without loading torch."""
-    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        for line in path.read_text().splitlines():
-            if line.startswith("Model:"):
-                return line.partition(":")[2].strip()
-    return None

@@ -8,14 +8,6 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 
-def _always(variant: Any) -> bool:
-    return True
-
-
-def _nothing(variant: Any) -> None:
-    return None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Axis:
     """One thing that variants differ in.
@@ -36,10 +28,10 @@ class Axis:
     """
 
     meaning: str
-    has_effect: Callable[[Any], bool] = _always
+    has_effect: Callable[[Any], bool] = lambda variant: True
     parameters: tuple[str, ...] | None = None
     operations: frozenset[str] | None = None
-    same_as: Callable[[Any], dict[str, Any] | None] = _nothing
+    same_as: Callable[[Any], dict[str, Any] | None] = lambda variant: None
     decides: bool = False
     values: tuple[Any, ...] = ()
     apply: Callable[[Any, Any], Any] | None = None

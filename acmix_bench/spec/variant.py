@@ -44,16 +44,8 @@ IMPLEMENTATIONS = {
 }
 
 
-def _mixes(variant: Variant) -> bool:
-    return variant.operator == "acmix" and variant.paths == "both"
-
-
 def _convolves(variant: Variant) -> bool:
     return variant.operator == "acmix" and variant.paths != "attention"
-
-
-def _attends(variant: Variant) -> bool:
-    return variant.operator == "acmix" and variant.paths != "conv"
 
 
 def _convolves_groups(variant: Variant) -> bool:
@@ -93,7 +85,7 @@ class Variant(Value):
         Literal["fixed", "alpha", "alpha-beta"],
         Axis(
             meaning="how the two paths are added: (1, 1), (alpha, 1 - alpha), (alpha, beta)",
-            has_effect=_mixes,
+            has_effect=lambda v: v.operator == "acmix" and v.paths == "both",
             parameters=("mix",),
             operations=frozenset({"add", "addcmul", "mul", "rsub"}),
         ),
@@ -147,7 +139,11 @@ class Variant(Value):
     window: Annotated[
         int,
         Field(ge=1),
-        Axis(meaning="edge of the window of local attention, odd", has_effect=_attends, parameters=()),
+        Axis(
+            meaning="edge of the window of local attention, odd",
+            has_effect=lambda v: v.operator == "acmix" and v.paths != "conv",
+            parameters=(),
+        ),
     ] = 7
     kernel_size: Annotated[
         int,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from acmix_bench.analysis.compare import Comparison, Line
@@ -82,10 +81,13 @@ def counter_table(comparison: Comparison) -> Table:
         [line.row.label, macs(line), _counted(line, "fvcore") or "-", _counted(line, "flop_counter") or "-"]
         for line in comparison.lines
     ]
+    environment = comparison.run.plan.environment
+    versions = {version for line in comparison.lines if (version := line.count("macs", "fvcore_version"))}
     notes = [
         "Each counter's matrix products, convolutions and linear layers, with ACmix written as it was released, and "
         "what they miss of the closed form.",
-        f"They are those of {_versions(comparison)}; other versions may count otherwise.",
+        f"They are those of {' '.join(['fvcore', *sorted(versions)])} and torch {environment.torch}; other versions "
+        "may count otherwise.",
         *_uncounted(comparison),
     ]
     header = ["variant", "MACs\n(FLOPs)", "fvcore\nsays", "FlopCounterMode\nsays"]
@@ -115,9 +117,13 @@ def layer_table(line: Line) -> Table:
 def stage_table(line: Line) -> Table:
     """One model's MACs and parameters by the stages of its backbone; stem and head are the rest."""
     stages = [module for module, _ in find(line.row.case.backbone).stages]
+    by_stage: dict[str, list[dict[str, Any]]] = {}
+    for layer in line.counts["macs"]["layers"]:
+        within = next((stage for stage in stages if layer["name"].startswith(f"{stage}.")), "rest")
+        by_stage.setdefault(within, []).append(layer)
     rows = []
     for stage in (*stages, "rest"):
-        layers = [layer for layer in line.counts["macs"]["layers"] if _stage_of(layer["name"], stages) == stage]
+        layers = by_stage.get(stage, [])
         parameters = sum(layer["parameters"] for layer in layers)
         rows.append([stage, rounding.count(parameters), rounding.count(sum(map(_macs_of, layers)))])
     note = "Parameters are those of layers that multiply; normalisation and positions are left out."
@@ -130,20 +136,10 @@ def _macs_of(layer: dict[str, Any]) -> int:
     return sum(layer["macs"].values())
 
 
-def _stage_of(layer: str, stages: Sequence[str]) -> str:
-    return next((stage for stage in stages if layer.startswith(f"{stage}.")), "rest")
-
-
 def _counted(line: Line, counter: str) -> str:
     """What a counter says, and the share of the true MACs that it misses."""
     counted, true = line.count("macs", counter), line.count("macs", "macs")
     return rounding.count(counted) if line.count("macs", "no_formula") else rounding.against(counted, true)
-
-
-def _versions(comparison: Comparison) -> str:
-    """The libraries of a run's counters, with their versions where they were written down."""
-    versions = {line.count("macs", "fvcore_version") for line in comparison.lines} - {None}
-    return f"{' '.join(['fvcore', *sorted(versions)])} and torch {comparison.run.plan.environment.torch}"
 
 
 def _uncounted(comparison: Comparison) -> list[str]:
