@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -16,7 +18,11 @@ def start(*arguments: str, folder: Path, path: Path | None = None) -> subprocess
     places = [str(place) for place in (path, os.environ.get("PYTHONPATH")) if place]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=folder, text=True, start_new_session=True, env=environment, **pipes)
+    # A shell's background job is started with Ctrl-C ignored, and would hand that on.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(
+        command, cwd=folder, text=True, start_new_session=True, env=environment, preexec_fn=heed, **pipes
+    )
 
 
 def run_in(folder: Path, *arguments: str, path: Path | None = None) -> tuple[int, str, str]:
