@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from acmix_bench import backbones, data, meters
 from acmix_bench.backbones.build import build, operators
 from acmix_bench.backbones.features import STRIDES, Features
-from acmix_bench.errors import unknown
 from acmix_bench.meters.subject import Subject
 from acmix_bench.run.contract import Broken, NotPromised, Promise, tried
 from acmix_bench.run.local import outcome_of
 from acmix_bench.spec import library
+from acmix_bench.spec.cell import read_by
 from acmix_bench.spec.experiment import Protocol
 from acmix_bench.spec.variant import Variant
 
@@ -135,10 +135,7 @@ def _bytes(pixels: Tensor) -> bytes:
 def of_meter(name: str) -> Iterator[Promise]:
     """Try a meter on the nano backbone with ACmix and with a plain convolution."""
     entry = meters.find(name)
-    for key in entry.reads:
-        if key not in Protocol.model_fields:
-            raise unknown("key of the protocol", key, Protocol.model_fields, where=f"meter {name}: reads")
-    protocol = {key: getattr(QUICK, key) for key in entry.reads}
+    protocol = read_by(name, QUICK)
 
     def subject(variant: str) -> Subject:
         case = backbones.case_of("nano", image_size=16)

@@ -51,6 +51,19 @@ class Cell(Value):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def read_by(meter: str, protocol: Protocol) -> dict[str, Any]:
+    """The part of a protocol that a meter reads.
+
+    Raises:
+        UserError: where it reads what no protocol has.
+    """
+    reads = known_meters.find(meter).reads
+    for key in reads:
+        if key not in Protocol.model_fields:
+            raise unknown("key of the protocol", key, Protocol.model_fields, where=f"meter {meter}: reads")
+    return {key: getattr(protocol, key) for key in reads}
+
+
 def cells_of(
     rows: Sequence[Row], meters: Sequence[str], protocol: Protocol, code: Callable[[Row, str], str]
 ) -> list[Cell]:
@@ -65,10 +78,6 @@ def cells_of(
         UserError: for an unknown meter, or one that reads what no protocol has.
     """
     found = {name: known_meters.find(name) for name in meters}
-    for name, meter in found.items():
-        for key in meter.reads:
-            if key not in Protocol.model_fields:
-                raise unknown("key of the protocol", key, Protocol.model_fields, where=f"meter {name}: reads")
     if any(meter.is_timing for meter in found.values()) and "parity" not in found:
         found = {"parity": known_meters.find("parity")} | found
     repeats = {"processes": protocol.processes, "seeds": protocol.seeds, "once": 1}
@@ -77,7 +86,7 @@ def cells_of(
             row=row,
             meter=name,
             repeat=repeat,
-            protocol={key: getattr(protocol, key) for key in meter.reads},
+            protocol=read_by(name, protocol),
             code=code(row, name),
         )
         for repeat in range(max(repeats.values()))

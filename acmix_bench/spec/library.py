@@ -82,7 +82,7 @@ def load_experiment(name: str) -> Experiment:
 def own_file(kind: str, name: str) -> Path | None:
     """The file behind a name or a path, where it is the user's own; None where it comes with the package."""
     named = known(kind).get(name)
-    return None if named and not named.is_own else _read(kind, name)[1]
+    return None if named and not named.is_own else _place(kind, name)[1]
 
 
 def with_settings(experiment: Experiment, settings: Sequence[str]) -> Experiment:
@@ -228,14 +228,19 @@ def _refuse_without_effect(axes: Iterable[str], variants: Sequence[Variant], *, 
             raise UserError(f"{where}: {axis} has no effect with {others}")
 
 
-def _read(kind: str, name: str) -> tuple[str, Path, dict[str, Any]]:
-    """What a named YAML file, or one that is given by its path, is called in an error, where it is, and its content."""
+def _place(kind: str, name: str) -> tuple[str, Path]:
+    """What a named YAML file, or one that is given by its path, is called in an error, and where it is."""
     if name.endswith((".yaml", ".yml")):
-        where, path = name, Path(name).expanduser()
-    elif name in (names := known(kind)):
-        where, path = names[name].place, names[name].path
-    else:
+        return name, Path(name).expanduser()
+    names = known(kind)
+    if name not in names:
         raise unknown(kind, name, names)
+    return names[name].place, names[name].path
+
+
+def _read(kind: str, name: str) -> tuple[str, Path, dict[str, Any]]:
+    """The same, and its content."""
+    where, path = _place(kind, name)
     return where, path, strict.read_yaml(path, where)
 
 
