@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median, stdev
-from typing import Any
+from typing import Any, TypeVar
 
 from acmix_bench import meters, stats
 from acmix_bench.analysis.single_factor import withheld_reason
@@ -19,6 +19,8 @@ from acmix_bench.run.record import Record, Run
 from acmix_bench.spec.cell import Row
 from acmix_bench.spec.meter import Metric
 from acmix_bench.stats import Estimate
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,30 +234,31 @@ def _scores(
     """Of every meter that repeats over seeds, by the first of its metrics."""
     scores: dict[str, Score] = {}
     for name in names:
-        ours, difference = _score_by_seed(records, name), None
+        ours, difference = by_seed(records, name), None
         if not ours:
             continue
-        if pairs := _paired(ours, _score_by_seed(baseline or [], name)):
+        if pairs := paired_by_repeat(ours, by_seed(baseline or [], name)):
             difference = stats.mean([a - b for a, b in pairs], confidence=confidence)
-            difference = stats.at_least(difference, margin=_resolution(records, name))
+            difference = stats.at_least(difference, margin=resolution(records, name))
         scores[name] = Score(mean=stats.mean(list(ours.values())), difference=difference)
     return scores
 
 
-def _score_of(meter: str) -> Metric | None:
+def score_of(meter: str) -> Metric | None:
     """The metric by which a meter that repeats over seeds is compared; None for any other meter."""
     found = meters.find(meter)
     return found.metrics[0] if found.repeats == "seeds" and found.metrics else None
 
 
-def _score_by_seed(records: list[Record], meter: str) -> dict[int, float]:
-    score = _score_of(meter)
+def by_seed(records: list[Record], meter: str) -> dict[int, float]:
+    """A meter's score by training seed; empty for a meter that has none."""
+    score = score_of(meter)
     return _by_repeat(records, meter, lambda record: record.values.get(score.key)) if score else {}
 
 
-def _resolution(records: Sequence[Record], meter: str) -> float:
+def resolution(records: Sequence[Record], meter: str) -> float:
     """The smallest step of a score that is a share: one sample of as many as it is of; 0 for any other score."""
-    score = _score_of(meter)
+    score = score_of(meter)
     samples = [r.values[score.of] for r in records if r.cell.meter == meter and score and score.of in r.values]
     return 1 / min(samples) if samples else 0
 
@@ -267,18 +270,18 @@ def seed_plan(run: Run, difference: float) -> list[SeedPlan]:
     At 80 % power, and at the confidence that makes the intervals of all rows hold together at 95 %.
     """
     rows, by_label = run.plan.rows, _by_label(run)
-    name = next((name for name in run.plan.experiment.meters if _score_of(name)), None)
+    name = next((name for name in run.plan.experiment.meters if score_of(name)), None)
     if name is None:
         return []
-    scores = {label: _score_by_seed(records, name) for label, records in by_label.items()}
+    scores = {label: by_seed(records, name) for label, records in by_label.items()}
     confidence, plans = _confidence(rows), []
     for row in rows:
         first = baseline_of(row, rows)
-        differences = [ours - theirs for ours, theirs in _paired(scores[row.label], scores[first.label])]
+        differences = [ours - theirs for ours, theirs in paired_by_repeat(scores[row.label], scores[first.label])]
         if row != first and len(differences) > 1:
             spread = stdev(differences)
             needed = stats.samples_to_detect(spread, difference, confidence=confidence)
-            if difference <= _resolution(run.records, name):
+            if difference <= resolution(run.records, name):
                 needed = None  # no interval is narrower than that
             plans.append(SeedPlan(label=row.label, seeds=len(differences), spread=spread, needed=needed))
     return plans
@@ -290,5 +293,6 @@ def _by_repeat(records: list[Record], meter: str, read: Callable[[Record], Any])
     return {repeat: value for repeat, value in found.items() if value is not None}
 
 
-def _paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[tuple[float, float]]:
+def paired_by_repeat(ours: Mapping[int, T], theirs: Mapping[int, T]) -> list[tuple[T, T]]:
+    """What two rows have of the same seed or process, in order."""
     return [(ours[repeat], theirs[repeat]) for repeat in sorted(ours) if repeat in theirs]

@@ -1,23 +1,26 @@
 """Two runs against each other: what is exact, to the last unit, and what is timed, as far as its noise allows.
 
     exact     parameters, MACs, peak bytes, what a meter of yours counts: on any machine; more of it is a regression
+    score     of training runs by one recipe: head less base, paired by seed, with an interval; less is worse
     timing    seconds of head over seconds of base, paired by process, with an interval
 
 A timing is a `regression` only where the whole interval lies beyond both the threshold and the noise floor, an
-`improvement` where that holds the other way, and the `same` where the whole interval lies within the threshold. The
-rest `can't tell`.
+`improvement` where that holds the other way, and the `same` where the whole interval lies within the threshold. A score
+is one where the whole interval lies on one side of 0, and the `same` where every seed gives what it gave. The rest
+`can't tell`.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Literal, NamedTuple
 
 from acmix_bench import meters, stats
-from acmix_bench.analysis.compare import withheld_of
+from acmix_bench.analysis.compare import by_seed, paired_by_repeat, resolution, score_of, withheld_of
 from acmix_bench.analysis.thresholds import Thresholds
 from acmix_bench.errors import WAITED_IN_VAIN
 from acmix_bench.run.record import Record, Run
@@ -47,7 +50,7 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One metric of one row in both runs. `ratio` is head over base, of seconds where it is a timing."""
+    """A row's metric in both runs. A timing's `ratio` is head over base, a score's `difference` head less base."""
 
     label: str
     metric: str
@@ -55,6 +58,7 @@ class Finding:
     head: float | None
     verdict: Verdict
     ratio: Estimate | None = None
+    difference: Estimate | None = None
     threshold: float | None = None
     noise_floor: float | None = None
     note: str = ""
@@ -77,6 +81,11 @@ def findings(base: Run, head: Run, thresholds: Thresholds, *, timings: bool = Tr
         for pair in pairs
         if pair.head.withheld and not pair.base.withheld
     ]
+    scores = [name for name in base.plan.experiment.meters if (metric := score_of(name)) and metric.gated]
+    scored = [(pair, name) for pair in pairs for name in scores]
+    confidence = stats.simultaneous(len(scored))
+    for pair, name in scored:
+        found += _score(pair, name, confidence)
     if timings:
         speeds = [meter for meter in base.plan.experiment.meters if meters.find(meter).is_speed]
         timed = [(pair, meter) for pair in pairs for meter in speeds if not (pair.base.withheld or pair.head.withheld)]
@@ -103,6 +112,8 @@ def not_compared(base: Run, head: Run) -> list[str]:
                 if failed:
                     told = f"{len(failed)} of {len(cells)} cells of {side.name} have no number"
                     lines.append(f"{pair.label}: {meter}: {told} ({failed[0].reason})")
+                if side is pair.base and score_of(meter) and _recipes(side, meter) != _recipes(pair.head, meter):
+                    lines.append(f"{pair.label}: {meter}: base and head were trained by unlike recipes")
                 if not cells and _ran(pair.head if side is pair.base else pair.base, meter):
                     lines.append(f"{pair.label}: {meter}: {side.name} was not measured")
     return lines
@@ -185,7 +196,8 @@ def _exact(pair: Pair) -> list[Finding]:
     theirs, ours = _exact_values(pair.base.records), _exact_values(pair.head.records)
     found = []
     for record in pair.head.records:
-        is_count = any(metric.gated for metric in meters.find(record.cell.meter).metrics)
+        meter = meters.find(record.cell.meter)
+        is_count = meter.repeats == "once" and any(metric.gated for metric in meter.metrics)
         if is_count and record.status != "ok" and _ran(pair.base, record.cell.meter):
             found.append(_gone(pair.label, record.cell.meter, 0, f"{record.status}: {record.reason}"))
     for metric, value in theirs.items():
@@ -231,13 +243,40 @@ def _exact_values(records: list[Record]) -> dict[_Metric, float]:
     return values
 
 
+def _score(pair: Pair, meter: str, confidence: float) -> list[Finding]:
+    theirs, ours = by_seed(pair.base.records, meter), by_seed(pair.head.records, meter)
+    if broken := _broken(pair, meter, len(theirs), len(ours)):
+        return [_gone(pair.label, meter, fmean(theirs.values()) if theirs else 0.0, broken)]
+    pairs = paired_by_repeat(ours, theirs)
+    if not pairs or _recipes(pair.base, meter) != _recipes(pair.head, meter):
+        return []
+    difference = stats.mean([after - before for after, before in pairs], confidence=confidence)
+    difference = stats.at_least(difference, margin=resolution(pair.head.records, meter))
+    said: Verdict = "can't tell"
+    if all(after == before for after, before in pairs):
+        said = "same"
+    elif difference.low is not None and difference.high is not None and difference.low * difference.high > 0:
+        said = "improvement" if difference.low > 0 else "regression"
+    before, after = fmean(before for _, before in pairs), fmean(after for after, _ in pairs)
+    return [Finding(label=pair.label, metric=meter, base=before, head=after, verdict=said, difference=difference)]
+
+
+def _recipes(side: Side, meter: str) -> set[str]:
+    """What a side's scores were made with, wherever that was: only those of one recipe can be compared."""
+    elsewhere = ("data_root", "device", "threads")
+    return {
+        json.dumps({key: value for key, value in record.cell.protocol.items() if key not in elsewhere}, sort_keys=True)
+        for record in side.records
+        if record.cell.meter == meter
+    }
+
+
 def _timing(pair: Pair, meter: str, threshold: float, confidence: float) -> list[Finding]:
     theirs, ours = _seconds(pair.base.records, meter), _seconds(pair.head.records, meter)
-    broken = _failures(pair.head, meter)
-    if len(broken) > len(ours) and len(_failures(pair.base, meter)) <= len(theirs):
+    if broken := _broken(pair, meter, len(theirs), len(ours)):
         before = median(median(samples) for samples in theirs.values()) if theirs else 0.0
-        return [_gone(pair.label, meter, before, f"{broken[0].status}: {broken[0].reason}")]
-    pairs = [(theirs[repeat], ours[repeat]) for repeat in sorted(set(theirs) & set(ours))]
+        return [_gone(pair.label, meter, before, broken)]
+    pairs = paired_by_repeat(theirs, ours)
     if not pairs:
         return []
     ratio, noise_floor = paired(pairs, confidence=confidence)
@@ -253,6 +292,13 @@ def _timing(pair: Pair, meter: str, threshold: float, confidence: float) -> list
             verdict=verdict(ratio, threshold=threshold, noise_floor=noise_floor),
         )
     ]
+
+
+def _broken(pair: Pair, meter: str, theirs: int, ours: int) -> str | None:
+    """How most of head's repeats failed where not most of base's did; `theirs` and `ours` have a number."""
+    failed = _failures(pair.head, meter)
+    is_worse = len(failed) > ours and len(_failures(pair.base, meter)) <= theirs
+    return f"{failed[0].status}: {failed[0].reason}" if is_worse else None
 
 
 def _failures(side: Side, meter: str) -> list[Record]:

@@ -111,7 +111,7 @@ METERS: dict[str, Meter] = {
     "accuracy": Meter(
         summary="top-1 on held-out images after a short training",
         measure=_accuracy,
-        metrics=(Metric(key="accuracy", title="top-1", unit="percent", gated=False, of="test_images"),),
+        metrics=(Metric(key="accuracy", title="top-1", unit="percent", of="test_images"),),
         reads=_TRAINING,
         repeats="seeds",
         trains=True,

@@ -4,7 +4,7 @@ There are three kinds, by what repeats:
 
     once        counts without noise: any increase of a gated one is a regression, on any machine
     processes   timings: all rows are timed alternately in one process, and several processes do so
-    seeds       scores: one number a training run, paired with the baseline's by seed
+    seeds       scores: one number a training run, of which more is better, paired with the baseline's by seed
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Metric:
         unit: how it is shown.
         parts: for a mapping whose numbers are metrics each: the word before their names, as `macs` in `macs stage_1`.
             The numbers of any other mapping are added up.
-        gated: whether more of it than before is a regression.
+        gated: whether more of a count than before is a regression. Of a score the first metric is compared, and less
+            is one.
         listed: whether it stands in the CSV.
         of: the key of how many samples a share is of: no difference is known more finely than one of them.
     """

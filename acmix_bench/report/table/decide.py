@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
-from acmix_bench.analysis.compare import SeedPlan
+from acmix_bench.analysis.compare import SeedPlan, score_of
 from acmix_bench.analysis.gate import Finding
 from acmix_bench.report import rounding
 from acmix_bench.report.table.grid import Table
@@ -14,27 +15,35 @@ def gate_table(found: Sequence[Finding], unlike: Sequence[str], not_compared: Se
     """Two runs beside each other: timings, and of what is exact each row's changes."""
     rows, unchanged = [], 0
     for finding in found:
-        if finding.ratio is None and finding.verdict == "same":
+        if finding.ratio is None and finding.difference is None and finding.verdict == "same":
             unchanged += 1
             continue
-        show = rounding.milliseconds if finding.threshold is not None else rounding.count
-        limit = f"{100 * finding.threshold:g} %" if finding.threshold is not None else "0"
+        show: Callable[[float | None], str] = rounding.count
+        limit, change = "0", rounding.ratio(finding.ratio) or "-"
+        if finding.threshold is not None:
+            show, limit = rounding.milliseconds, f"{100 * finding.threshold:g} %"
+        if finding.difference is not None:
+            unit = metric.unit if (metric := score_of(finding.metric)) else "number"
+            show = partial(rounding.number, unit=unit)
+            change = rounding.difference(finding.difference, finding.difference.samples, unit)
         floor = rounding.fine_percent(finding.noise_floor) if finding.noise_floor is not None else "-"
         values = [
             show(finding.base),
             show(finding.head) or "failed",
-            rounding.ratio(finding.ratio) or "-",
+            change,
             limit,
             floor,
         ]
         rows.append([finding.label, finding.metric, *values, finding.verdict])
     header = ["row", "metric", "base", "head", "head / base", "limit", "noise\nfloor", "verdict"]
+    scores = "Scores: head less base, paired by seed (shares in points); the intervals hold together at 95 %."
     notes = [
         f"{rounding.several(unchanged, 'exact metric is', 'exact metrics are')} equal to the last unit (parameters, "
         "MACs, peak bytes); any increase is a regression.",
         "Timings: ms an image, paired by process; the intervals hold together at 95 %. A regression or an improvement "
         "is one whose whole interval lies beyond the limit and the noise floor, the smallest difference that can be "
         "told here.",
+        *([scores] if any(finding.difference for finding in found) else []),
         *(f"UNLIKE: {difference}." for difference in unlike),
         *(f"Not compared: {line}." for line in not_compared),
     ]
