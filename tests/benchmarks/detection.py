@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from acmix_bench.analysis import gate
+from acmix_bench.analysis import finding
 from acmix_bench.ops.acmix import ACmix
 from acmix_bench.regress import Side, served
 from acmix_bench.run.environment import machine_state, this_environment
@@ -55,7 +55,7 @@ def compare(base: Side, head: Side, repeats: Iterator[int], folder: Path) -> dic
         pairs.append(tuple(_seconds(side) for side in (base, head)))
         if len(pairs) < MIN_PAIRS:
             continue
-        ratio, floor = gate.paired(pairs, confidence=0.95)
+        ratio, floor = finding.paired(pairs, confidence=0.95)
         if ratio.margin <= PRECISION or time.monotonic() - start > BUDGET:
             break
     return {
@@ -65,8 +65,8 @@ def compare(base: Side, head: Side, repeats: Iterator[int], folder: Path) -> dic
         "floor": floor,
         "pairs": len(pairs),
         "seconds": time.monotonic() - start,
-        "verdict": gate.verdict(ratio, threshold=LIMIT, floor=floor),
-        "without_limit": gate.verdict(ratio, threshold=0.0, floor=floor),
+        "verdict": finding.verdict(ratio, threshold=LIMIT, noise_floor=floor),
+        "without_limit": finding.verdict(ratio, threshold=0.0, noise_floor=floor),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from acmix_bench.analysis.compare import SeedPlan, score_of
-from acmix_bench.analysis.gate import Finding
+from acmix_bench.analysis.finding import Finding
 from acmix_bench.report import rounding
 from acmix_bench.report.table.grid import Table
 
