@@ -153,10 +153,13 @@ def test_ctrl_c_keeps_the_finished_cells(tmp_path: Path) -> None:
     assert (tmp_path / "results/custom/table.md").exists()
 
 
-@pytest.mark.parametrize("seconds", [0.6, 1.5, 3.0])
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 1.5, 3.0])
 def test_ctrl_c_while_starting_is_one_line(seconds: float, tmp_path: Path) -> None:
-    process = start("ablate", "-e", "smoke", folder=tmp_path)
-    time.sleep(seconds)
+    """From the moment at which the first file of ours is read."""
+    (tmp_path / "sitecustomize.py").write_text("print('started', flush=True)")
+    process = start("ablate", "-e", "smoke", folder=tmp_path, path=tmp_path)
+    assert process.stdout.readline() == "started\n"
+    time.sleep(0.15 + seconds)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
