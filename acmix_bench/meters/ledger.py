@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -159,18 +160,25 @@ class Bookkeeper(TorchDispatchMode):
             books.unknown[f"aten::{name}"] += 1
 
 
-def keep(model: nn.Module, image: Tensor, *more: Any, backward: bool = False) -> Ledger:
+def keep(
+    model: nn.Module,
+    image: Tensor,
+    *more: Any,
+    backward: bool = False,
+    beside: AbstractContextManager[Any] | None = None,
+) -> Ledger:
     """Run a model once, or its backward pass from the sum of what it gives, and keep the books of that.
 
     Args:
         more: what it takes beside the image.
+        beside: another counter of the backward pass.
     """
     if not backward:
         with torch.no_grad(), Bookkeeper() as keeper:
             model(image, *more)
         return keeper.ledger
     loss = model(image.clone().requires_grad_(), *more).sum()
-    with Bookkeeper() as keeper:
+    with beside or nullcontext(), Bookkeeper() as keeper:
         loss.backward()
     model.zero_grad(set_to_none=True)
     return keeper.ledger

@@ -11,7 +11,8 @@ import operator
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import partial
+from contextlib import AbstractContextManager
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from acmix_bench.errors import UserError, unknown
 from acmix_bench.meters.ledger import MOVES, keep
+from acmix_bench.meters.shapes import ShapesOnly, traced_shapes
 from acmix_bench.meters.subject import Subject
 from acmix_bench.ops.cost import STAGES
 
@@ -29,6 +31,10 @@ with warnings.catch_warnings():
     # fvcore imports torch.jit.script, which newer torch marks as deprecated; we count with its tracer alone.
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.jit")
     from fvcore.nn import FlopCountAnalysis
+
+# The literal model, the model as it runs, and an image, to what is counted.
+Count = Callable[[nn.Module, nn.Module, Tensor], dict[str, Any]]
+Shapes = Callable[[], AbstractContextManager[Any]]
 
 # Modules that cost nothing by the field's convention, by library and class: none multiplies by weights and adds.
 FREE = {
@@ -50,31 +56,53 @@ MULTIPLY_ADDS = ("conv", "linear", "addmm", "mm", "bmm", "baddbmm", "matmul", "e
 
 def measure(subject: Subject) -> dict[str, Any]:
     """MACs of one image by stage and layer, and each counter's total with what it left out."""
-    model = subject.build("cpu").eval()
-    image = subject.images(1, "cpu")
-    layers, unlisted = count_layers(model, image)
-    stages = {stage: sum(layer["macs"][stage] for layer in layers) for stage in STAGES}
-    counted: dict[str, Any] = {"macs": sum(stages.values()), "macs_by_stage": stages, "layers": layers}
-    counted["no_formula"] = unlisted
-    literal = subject.as_reference().build("cpu").eval()
-    model = subject.build("cpu").eval()  # without the hooks that counted its layers
-    counts = [
-        partial(count_with_fvcore, literal, image),
-        partial(count_with_flop_counter, literal, image),
-        partial(count_with_ledger, literal, model, image),
-    ]
-    for count in counts:
+    count_by = _counter_of(subject)
+    counted = count_by(count_closed_form, ShapesOnly)
+    counters: dict[str, tuple[Count, Shapes]] = {
+        "count_with_fvcore": (lambda literal, _, image: count_with_fvcore(literal, image), traced_shapes),
+        "count_with_flop_counter": (lambda literal, _, image: count_with_flop_counter(literal, image), ShapesOnly),
+        "count_with_ledger": (count_with_ledger, ShapesOnly),
+    }
+    for name, (count, shapes) in counters.items():
         try:
-            counted |= count()
+            counted |= count_by(count, shapes)
         except Exception as error:  # noqa: BLE001 - what a counter cannot trace must not cost the closed form
-            counted[f"{count.func.__name__}_failed"] = {f"{type(error).__name__}: {error}": 1}
+            counted[f"{name}_failed"] = {f"{type(error).__name__}: {error}": 1}
     return counted
+
+
+def _counter_of(subject: Subject) -> Callable[[Count, Shapes], dict[str, Any]]:
+    """Counts by shapes, where nothing is computed; of a model that looks at values, by running it."""
+    literal, image = subject.as_reference(), subject.images(1, "cpu")
+
+    @cache
+    def hollow() -> tuple[nn.Module, nn.Module]:
+        return literal.hollow().eval(), subject.hollow().eval()
+
+    def count_by(count: Count, shapes: Shapes) -> dict[str, Any]:
+        try:
+            models = hollow()
+            with shapes():
+                return count(*models, image)
+        except UserError:
+            raise
+        except Exception:  # noqa: BLE001 - a user's code may do anything with values
+            return count(literal.build("cpu").eval(), subject.build("cpu").eval(), image)
+
+    return count_by
 
 
 def total_macs(subject: Subject) -> int:
     """MACs of one image from the closed form."""
-    layers, _ = count_layers(subject.build("cpu").eval(), subject.images(1, "cpu"))
-    return sum(sum(layer["macs"].values()) for layer in layers)
+    macs: int = _counter_of(subject)(count_closed_form, ShapesOnly)["macs"]
+    return macs
+
+
+def count_closed_form(literal: nn.Module, model: nn.Module, image: Tensor) -> dict[str, Any]:
+    """The model's own formulas, by stage and by layer."""
+    layers, unlisted = count_layers(model, image)
+    stages = {stage: sum(layer["macs"][stage] for layer in layers) for stage in STAGES}
+    return {"macs": sum(stages.values()), "macs_by_stage": stages, "layers": layers, "no_formula": unlisted}
 
 
 def count_layers(model: nn.Module, image: Tensor) -> tuple[list[dict[str, Any]], dict[str, int]]:
@@ -85,21 +113,26 @@ def count_layers(model: nn.Module, image: Tensor) -> tuple[list[dict[str, Any]],
     """
     layers: list[dict[str, Any]] = []
     unlisted: Counter[str] = Counter()
+    hooks = []
 
     def visit(name: str, module: nn.Module) -> None:
         if hasattr(module, "macs"):
-            module.register_forward_hook(lambda m, args, _: add(name, m, own_formula(m, args)))
+            hooks.append(module.register_forward_hook(lambda m, args, _: add(name, m, own_formula(m, args))))
         elif type(module) in (nn.Conv2d, nn.Linear):
-            module.register_forward_hook(lambda m, _, out: add(name, m, {"rest": _linear_macs(m, out)}))
+            hooks.append(module.register_forward_hook(lambda m, _, out: add(name, m, {"rest": _linear_macs(m, out)})))
         elif _qualified(module) == "timm.WindowAttention":
-            module.register_forward_hook(lambda m, args, _: add(name, m, _window_attention_macs(args[0])))
+            hooks.append(module.register_forward_hook(lambda m, args, _: add(name, m, _window_attention_macs(args[0]))))
         elif any(True for _ in module.children()):
             if _qualified(module) not in WRITTEN_OUT and not _qualified(module).startswith("acmix_bench."):
-                module.register_forward_hook(lambda m, *_: unlisted.update([f"{type(m).__name__} beside its layers"]))
+                hooks.append(
+                    module.register_forward_hook(
+                        lambda m, *_: unlisted.update([f"{type(m).__name__} beside its layers"])
+                    )
+                )
             for child_name, child in module.named_children():
                 visit(f"{name}.{child_name}" if name else child_name, child)
         elif _qualified(module) not in FREE:
-            module.register_forward_hook(lambda m, *_: unlisted.update([type(m).__name__]))
+            hooks.append(module.register_forward_hook(lambda m, *_: unlisted.update([type(m).__name__])))
 
     def add(name: str, module: nn.Module, macs: dict[str, int]) -> None:
         parameters = sum(p.numel() for p in module.parameters())
@@ -109,6 +142,8 @@ def count_layers(model: nn.Module, image: Tensor) -> tuple[list[dict[str, Any]],
     visit("", model)
     with torch.inference_mode():
         model(image)
+    for hook in hooks:
+        hook.remove()
     return layers, dict(unlisted)
 
 
@@ -184,12 +219,9 @@ def count_with_ledger(literal: nn.Module, model: nn.Module, image: Tensor) -> di
 
     Beside its backward pass, what FlopCounterMode says of that.
     """
-    algorithm, executed, backward = keep(literal, image), keep(model, image), keep(model, image, backward=True)
     counter = FlopCounterMode(display=False)
-    loss = model(image.clone().requires_grad_()).sum()
-    with counter:
-        loss.backward()
-    model.zero_grad(set_to_none=True)
+    algorithm, executed = keep(literal, image), keep(model, image)
+    backward = keep(model, image, backward=True, beside=counter)
     books = (algorithm, executed, backward)
     return {
         "ledger": algorithm.macs,

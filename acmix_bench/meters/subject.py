@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from acmix_bench import backbones, data, meters
 from acmix_bench.backbones.build import build, operators
 from acmix_bench.errors import UserError
+from acmix_bench.meters.shapes import Unwritten
 from acmix_bench.spec.cell import Cell
 from acmix_bench.spec.experiment import Case
 from acmix_bench.spec.variant import Variant
@@ -77,6 +78,11 @@ class Subject:
                 image_size=self.case.image_size,
             )
         return model.to(device or self.device, self.weights).to(memory_format=self.layout)
+
+    def hollow(self) -> nn.Module:
+        """The model with parameters that are reserved and never written: enough for its shapes."""
+        with Unwritten():
+            return self.build("meta").to_empty(device="cpu")
 
     def prepare(self, model: nn.Module) -> None:
         """Compile the operators of a built model, fuse it, or compile it whole once fused, as the variant says."""

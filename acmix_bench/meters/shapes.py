@@ -1,0 +1,192 @@
+"""Run a model for its shapes alone: every operation gives a tensor of the right size, and computes nothing.
+
+The tensors stay on the CPU. So whatever chooses by device or layout (how attention is computed, whether a copy is
+needed) chooses as it does where numbers are computed, other libraries' tracers see what they always see, and an empty
+tensor's memory is reserved and never touched. Sizes come from torch's meta kernels; `RULES` has its own for
+operations whose CPU kernel lays its result out in another way than they say, which the next choice may depend on, and
+for those that are slow there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+aten = torch.ops.aten
+_UNWATCHED = ThreadPoolExecutor(1)
+
+
+class ShapesDoNotSuffice(Exception):
+    """A model looks at the values of a tensor, or an operation has no kernel that knows sizes alone."""
+
+
+class ShapesOnly(TorchDispatchMode):
+    """Whatever runs under it on CPU tensors computes nothing.
+
+    Args:
+        traced: whether a tracer watches, which has sizes as tensors: integers without dimensions are computed.
+
+    Raises:
+        ShapesDoNotSuffice: where a value is asked for.
+    """
+
+    def __init__(self, *, traced: bool = False) -> None:
+        super().__init__()
+        self.traced = traced
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in RULES:
+            made = partial(RULES[func], *args, **kwargs)
+        else:
+            with self:  # inference mode hands over whole composites
+                decomposed = func.decompose(*args, **kwargs)
+            if decomposed is not NotImplemented:
+                return decomposed
+            tensors = _tensors((args, kwargs))
+            on_meta = str(kwargs.get("device")) == "meta" or any(tensor.is_meta for tensor in tensors)
+            are_sizes = self.traced and tensors and all(x.ndim == 0 and not x.is_floating_point() for x in tensors)
+            if func is aten._local_scalar_dense.default and not are_sizes:
+                raise ShapesDoNotSuffice("the value of a tensor is asked for")
+            if on_meta or are_sizes or func.is_view or torch.Tag.inplace_view in func.tags:
+                return func(*args, **kwargs)
+            made = partial(_as_on_meta, func, args, kwargs)
+        # A tracer watches its own thread: in another one, sizes are plain numbers.
+        return _UNWATCHED.submit(made).result() if torch._C._is_tracing() else made()
+
+
+class Unwritten(TorchDispatchMode):
+    """Nothing is written into tensors of the meta device, which hold nothing: initialising a model takes no time."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        writes = func.overloadpacket.__name__.endswith("_") and torch.Tag.inplace_view not in func.tags
+        if writes and isinstance(args[0], Tensor) and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+class ConvolutionsAsTraced(TorchFunctionMode):
+    """Calls a convolution as a trace holds it; else a dispatch mode takes it before the tracer has seen it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        return _traced_conv2d(*args, **kwargs) if func is torch.conv2d else func(*args, **kwargs)
+
+
+def _traced_conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    if isinstance(padding, str):
+        raise ShapesDoNotSuffice(f"padding={padding!r}")
+    stride, padding, dilation = ((one, one) if isinstance(one, int) else one for one in (stride, padding, dilation))
+    # Not transposed, not benchmarked, by any library.
+    more = (False, (0, 0), groups, False, False, True, True)
+    return torch._convolution(input, weight, bias, stride, padding, dilation, *more)
+
+
+@contextmanager
+def traced_shapes() -> Iterator[None]:
+    """As `ShapesOnly`, for a tracer that watches."""
+    with ShapesOnly(traced=True), ConvolutionsAsTraced():
+        yield
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _as_on_meta(func: Any, args: Any, kwargs: Any) -> Any:
+    """What the meta kernel gives, as empty tensors on the CPU; what an operation changes in place is what it was."""
+    ours: dict[Tensor, Tensor] = {}
+
+    def on_meta(tensor: Tensor) -> Tensor:
+        like = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
+        ours[like] = tensor
+        return like
+
+    args, kwargs = tree_map_only(Tensor, on_meta, (args, kwargs))
+    if "device" in kwargs:
+        kwargs["device"] = "meta"
+    try:
+        out = func(*args, **kwargs)
+    except (NotImplementedError, RuntimeError) as error:
+        raise ShapesDoNotSuffice(f"{func.overloadpacket}: {(str(error).splitlines() or [''])[0]}") from error
+    return tree_map_only(Tensor, lambda like: ours[like] if like in ours else _empty_as(like), out)
+
+
+def _empty_as(like: Tensor) -> Tensor:
+    return torch.empty_strided(like.size(), like.stride(), dtype=like.dtype, device="cpu")
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def _format(*tensors: Tensor) -> torch.memory_format:
+    return torch.channels_last if any(map(_is_channels_last, tensors)) else torch.contiguous_format
+
+
+def _convolution(x: Tensor, weight: Tensor, *options: Any) -> Any:
+    """Channels-last where the image or the kernel is, which the meta kernel asks of both."""
+    out = _as_on_meta(aten.convolution.default, (x, weight, *options[:7]), {})
+    return out.contiguous(memory_format=_format(x, weight)) if x.ndim == 4 else out
+
+
+def _batch_norm_backward(gradient: Tensor, x: Tensor, weight: Tensor, *_: Any) -> Any:
+    """In the layout of the input, not of the gradient."""
+    return torch.empty(x.shape, dtype=x.dtype).to(memory_format=_format(x)), *(
+        weight.new_empty(x.shape[1]) for _ in "wb"
+    )
+
+
+def _layer_norm_backward(gradient: Tensor, x: Tensor, shape: Any, *_: Any) -> Any:
+    return torch.empty_like(x), x.new_empty(shape), x.new_empty(shape)
+
+
+def _batch_norm(x: Tensor, *_: Any) -> Any:
+    """Of inference, which keeps no statistics."""
+    return torch.empty_like(x), x.new_empty(0), x.new_empty(0)
+
+
+def _layer_norm(x: Tensor, shape: Any, *_: Any) -> Any:
+    statistics = (*x.shape[: x.ndim - len(shape)], *(1 for _ in shape))
+    return x.new_empty(x.shape), x.new_empty(statistics), x.new_empty(statistics)
+
+
+def _biased_product(bias: Tensor, x: Tensor, weight: Tensor, **_: Any) -> Tensor:
+    return x.new_empty(x.shape[0], weight.shape[1])
+
+
+def _same_size(x: Tensor, *_: Any, **__: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+RULES: dict[Any, Callable[..., Any]] = {
+    aten.convolution.default: _convolution,
+    aten._convolution.default: _convolution,
+    aten.channel_shuffle.default: _same_size,
+    aten.native_channel_shuffle.default: _same_size,
+    aten.native_batch_norm_backward.default: _batch_norm_backward,
+    aten.native_layer_norm_backward.default: _layer_norm_backward,
+    # The meta kernels of these say the same, in a millisecond each.
+    aten._native_batch_norm_legit_no_training.default: _batch_norm,
+    aten.native_layer_norm.default: _layer_norm,
+    aten.addmm.default: _biased_product,
+    aten.gelu.default: _same_size,
+    aten.gelu_backward.default: lambda gradient, x, **_: torch.empty_like(x),
+}
