@@ -12,6 +12,7 @@ from acmix_bench.analysis.compare import Comparison
 from acmix_bench.analysis.published import figures_of
 from acmix_bench.errors import UserError
 from acmix_bench.report import rounding
+from acmix_bench.report.table.grid import one_line
 from acmix_bench.spec.meter import short
 from acmix_bench.stats import Estimate
 
@@ -89,12 +90,17 @@ def _intervals(comparison: Comparison) -> Figure:
             if estimate.low is not None and estimate.high is not None:
                 axis.hlines(place, estimate.low * scale, estimate.high * scale, color=colour, linewidth=2)
             axis.plot(estimate.value * scale, place, "o", color=colour, markersize=5)
-        axis.set_title(title, fontsize=10)
+        axis.set_title(_literal(title), fontsize=10)
         axis.grid(axis="x", alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_yticks(range(len(comparison.lines)), [line.row.label for line in comparison.lines])
+    axes[0][0].set_yticks(range(len(comparison.lines)), [_literal(line.row.label) for line in comparison.lines])
     axes[0][0].invert_yaxis()
     plan = comparison.run.plan
     machine = f"{plan.environment.cpu}, {rounding.several(plan.environment.cores, 'core', 'cores')}"
-    figure.suptitle(f"{plan.experiment.name}: 95 % intervals; {machine}", fontsize=10)
+    figure.suptitle(f"{_literal(plan.experiment.name)}: 95 % intervals; {machine}", fontsize=10)
     return figure
+
+
+def _literal(text: str) -> str:
+    """A user's text on one line, in which a dollar begins no formula."""
+    return one_line(text).replace("$", r"\$")

@@ -27,7 +27,7 @@ class Progress:
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._console = Console(stderr=True)
         self._bar = Bar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[left]}"),

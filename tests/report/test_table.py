@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 from fake_meter import answer
@@ -86,3 +87,36 @@ def test_csv_has_every_digit(comparison: Comparison) -> None:
 def test_figure_is_drawn(comparison: Comparison, tmp_path) -> None:
     draw(comparison, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def hostile(comparison: Comparison) -> Comparison:
+    """A run whose question and labels hold what each format reads as a sign of its own."""
+    plan = comparison.run.plan
+    experiment = plan.experiment.model_copy(update={"question": "is $x$ *better*?\n\\input{evil}\n# head"})
+    run = comparison.run.model_copy(update={"plan": plan.model_copy(update={"experiment": experiment})})
+    first, *others = comparison.lines
+    rows = [line.row.model_copy(update={"label": f"a|b\n$c_{number} & 5%"}) for number, line in enumerate(others)]
+    return Comparison(run=run, lines=(first, *map(lambda line, row: replace(line, row=row), others, rows)))
+
+
+def test_text_of_a_user_is_escaped(hostile: Comparison, tmp_path) -> None:
+    table = tables(hostile)[0]
+    tex, md, text = (table.render(style) for style in ("tex", "md", "text"))
+    assert tex.startswith("% smoke: is $x$ *better*? \\input{evil} # head\n"), "a comment's second line is no comment"
+    outside = [line for line in tex.splitlines() if not line.startswith("%")]
+    assert outside[0].startswith("\\begin{tabular}")
+    assert r"a|b \$c\_0 \& 5\%" in tex
+    assert md.startswith("**smoke: is $x$ \\*better\\*? \\\\input{evil} # head**\n\n|")
+    grid = [line for line in md.splitlines() if line.startswith("|")]
+    assert len(grid) == 2 + len(table.rows), "a row is a line"
+    assert len({line.replace(r"\|", "").count("|") for line in grid}) == 1, "and a bar in a label parts no cell"
+    assert text.startswith("smoke: is $x$ *better*? \\input{evil} # head\n\n")
+    draw(hostile, tmp_path / "figure.png")
+
+
+def test_a_word_that_was_parted_is_whole_again_in_a_document(comparison: Comparison) -> None:
+    for style in ("md", "tex"):
+        shown = "".join(table.render(style) for table in tables(comparison))
+        assert "activations" in shown
+        assert "activa-" not in shown

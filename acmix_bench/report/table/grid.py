@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,14 +26,30 @@ class Table:
     def render(self, style: str) -> str:
         """As `text`, `md` or `tex`."""
         align = ["left"] + ["right"] * (len(self.header) - 1)
-        header = self.header if style == "text" else [title.replace("\n", " ").strip() for title in self.header]
-        grid = tabulate(self.rows, header, tablefmt=FORMATS[style], colalign=align, disable_numparse=True)
+        title, *notes = map(one_line, (self.title, *self.notes))
+        rows = [[one_line(cell) for cell in row] for row in self.rows]
+        # A hyphen at the end of a line parts a word.
+        header = [name if style == "text" else one_line(name.replace("-\n", "")) for name in self.header]
+        if style == "md":
+            title, *notes = map(as_markdown, (title, *notes))
+            header, rows = list(map(as_markdown, header)), [list(map(as_markdown, row)) for row in rows]
+        grid = tabulate(rows, header, tablefmt=FORMATS[style], colalign=align, disable_numparse=True)
         if style == "tex":
-            comments = "".join(f"% {line}\n" for line in (self.title, *self.notes))
+            comments = "".join(f"% {line}\n" for line in (title, *notes))
             for sign, command in TEX_SIGNS.items():
                 grid = grid.replace(sign, command)
             return f"{comments}{grid}\n"
         if style == "md":
-            return "\n\n".join([f"**{self.title}**", grid, *self.notes]) + "\n"
-        notes = [line for note in self.notes for line in textwrap.wrap(note, WIDTH, break_long_words=False)]
-        return "\n".join([self.title, "", grid, "", *notes]) + "\n"
+            return "\n\n".join([f"**{title}**", grid, *notes]) + "\n"
+        lines = [line for note in notes for line in textwrap.wrap(note, WIDTH, break_long_words=False)]
+        return "\n".join([title, "", grid, "", *lines]) + "\n"
+
+
+def one_line(text: str) -> str:
+    """A user's text may have several lines, of which all but the first would be read as something else."""
+    return " ".join(text.split())
+
+
+def as_markdown(text: str) -> str:
+    """What Markdown would read as a sign of its own stands for itself."""
+    return re.sub(r"[\\`*<|]|(?<!\w)_|^[#>+-](?=[# ])", lambda sign: "\\" + sign[0], text)
