@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 # Why a version has no samples where the one that it was to be timed in turns with has failed.
 WAITED_IN_VAIN = "the other version did not come to be timed in turns"
-MOST_NAMES = 10  # of those that an error lists
+MOST_NAMES, NEAR_NAMES = 10, 5  # of those that an error lists, and of more than those
+LISTED = ("name", "variant", "experiment", "operator", "backbone", "data set", "meter", "axis", "key of the protocol")
 
 
 class UserError(Exception):
@@ -23,12 +24,20 @@ class ShapeError(UserError, ValueError):
 
 
 def unknown(what: str, name: str, known: Iterable[str], *, where: str = "") -> UserError:
-    """Build the error for a name that is not in a list: the nearest known name, then the known ones, a few of many."""
+    """Build the error for a name that is not in a list: the nearest known name, then the known ones, of many the near.
+
+    Example: unknown variant 'acmx'; did you mean 'acmix'? (known: acmix, ...)
+    """
     names = sorted(set(known))
     nearest = difflib.get_close_matches(name, names, n=1)
     guess = f"; did you mean '{nearest[0]}'?" if nearest else ""
     place = f"{where}: " if where else ""
-    return UserError(f"{place}unknown {what} '{name}'{guess} (known: {a_few(names)})")
+    told, near = a_few(names), difflib.get_close_matches(name, names, n=NEAR_NAMES, cutoff=0.4)
+    if near and len(names) > MOST_NAMES:
+        told = f"{', '.join(near)} and {len(names) - len(near)} more"
+    if len(names) > MOST_NAMES and what in LISTED:
+        told += "; acmix-bench list shows all"
+    return UserError(f"{place}unknown {what} '{name}'{guess} (known: {told})")
 
 
 def a_few(names: Sequence[str]) -> str:

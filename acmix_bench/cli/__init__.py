@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
@@ -32,7 +33,31 @@ Examples:
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import acmix_bench
+        from acmix_bench.run.environment import this_environment
+
+        print(f"acmix-bench {acmix_bench.__version__}")
+        print(this_environment())
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print this version, torch's, and the machine."
+        ),
+    ] = False,
+) -> None:
+    """Options of the command line as a whole."""
+
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "list": view.list_names,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from acmix_bench import backbones, data, meters, ops
-from acmix_bench.cli.common import ResultsOption, load, note
+from acmix_bench.cli.common import JsonOption, ResultsOption, load, note
 from acmix_bench.errors import UserError, unknown
 from acmix_bench.spec import library, plugins
 from acmix_bench.spec.axis import Axis
+from acmix_bench.spec.cell import Row
 from acmix_bench.spec.meter import Meter
 from acmix_bench.spec.variant import AXES, IMPLEMENTATIONS, Variant
 
@@ -25,25 +27,6 @@ OURS: dict[str, Mapping[str, Any]] = {
     "meter": meters.METERS,
     "axis": {axis: declared for axis, declared in AXES.items() if axis != "options"},
 }
-
-
-def list_names() -> None:
-    """List variants, experiments, operators, backbones, data sets, meters and axes, a line each, and whose they are."""
-    sections = {
-        "Variants": _files("variant", lambda name: library.load_variant(name).summary),
-        "Experiments": _files("experiment", lambda name: library.load_experiment(name).question),
-        "Published figures": _files("published", lambda name: "as printed, and as counted on the released code"),
-        "Operators": _entries("operator"),
-        "Backbones": _entries("backbone"),
-        "Data sets": _entries("data set"),
-        "Meters": _entries("meter"),
-        "Axes of --variant": _entries("axis"),
-        "Keys of --set": library.settings(),
-    }
-    for title, entries in sections.items():
-        print(f"\n{title}" if title != "Variants" else title)
-        for name, summary in entries.items():
-            print(f"  {name:<16} {summary}")
 
 
 def _files(kind: str, summary: Any) -> dict[str, str]:
@@ -70,15 +53,55 @@ def _summary(entry: Any) -> str:
     return told
 
 
+SECTIONS: dict[str, tuple[str, Callable[[], Mapping[str, str]]]] = {
+    "variants": ("Variants", partial(_files, "variant", lambda name: library.load_variant(name).summary)),
+    "experiments": ("Experiments", partial(_files, "experiment", lambda name: library.load_experiment(name).question)),
+    "published": (
+        "Published figures",
+        partial(_files, "published", lambda _: "as printed, and as counted on the released code"),
+    ),
+    "operators": ("Operators", partial(_entries, "operator")),
+    "backbones": ("Backbones", partial(_entries, "backbone")),
+    "data": ("Data sets", partial(_entries, "data set")),
+    "meters": ("Meters", partial(_entries, "meter")),
+    "axes": ("Axes of --variant", partial(_entries, "axis")),
+    "settings": ("Keys of --set", library.settings),
+}
+
+
+def list_names(
+    section: Annotated[str | None, typer.Argument(metavar="[SECTION]", help=f"One of: {', '.join(SECTIONS)}.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List variants, experiments, operators, backbones, data sets, meters and axes, a line each, and whose they are.
+
+    \b
+    Examples:
+      acmix-bench list
+      acmix-bench list backbones
+      acmix-bench list variants --json
+    """
+    if section is not None and section not in SECTIONS:
+        raise unknown("section", section, SECTIONS)
+    told = {name: entries() for name, (_, entries) in SECTIONS.items() if section in (None, name)}
+    if as_json:
+        print(json.dumps(told, indent=1, ensure_ascii=False))
+        return
+    for number, (name, entries) in enumerate(told.items()):
+        print("\n" * bool(number) + SECTIONS[name][0])
+        for entry, summary in entries.items():
+            print(f"  {entry:<16} {summary}")
+
+
 def show(
     name: Annotated[str, typer.Argument(help="A name that list prints, or a reference to something of your own.")],
 ) -> None:
-    """Show one variant, experiment, table of published figures, operator, backbone, data set, meter or axis in full.
+    """Show one variant, experiment, table of published figures, operator, backbone, data set, meter, axis or model.
 
     \b
     Examples:
       acmix-bench show paths
-      acmix-bench show resnet50
+      acmix-bench show resnet50-acmix
       acmix-bench show mine.py:MyBackbone
     """
     found = False
@@ -100,10 +123,40 @@ def show(
         entry = plugins.load("name", name, known={})
         kinds = {backbones.Backbone: "backbone", data.DataSet: "data set", Meter: "meter", Axis: "axis"}
         _print_entry(kinds.get(type(entry), "operator"), name, entry)
+    elif not found and (model := _model(name)):
+        _print_model(model)
     elif not found:
         names = [file for kind in library.FOLDERS for file in library.known(kind)]
         names += [entry for kind, ours in OURS.items() for entry in (*ours, *plugins.installed(kind))]
         raise unknown("name", name, names)
+
+
+def _model(name: str) -> Row | None:
+    """What a name means as a model's, as resnet50-acmix or operator-64@56; None where it begins with no backbone.
+
+    Raises:
+        UserError: for a model's name with a mistake in the rest of it.
+    """
+    try:
+        return backbones.find_model(name)
+    except UserError as error:
+        if str(error).startswith("unknown backbone"):
+            return None
+        raise
+
+
+def _print_model(row: Row) -> None:
+    """A model: its backbone, what its variant changes, and the papers' figures."""
+    from acmix_bench.analysis.published import figures_of
+
+    case, changes = row.case, row.variant.content()
+    print(f"{row.label}: {backbones.find(case.backbone).summary}")
+    print(f"  variant: {row.variant.summary}")
+    print(f"  axes: {', '.join(f'{axis}={value}' for axis, value in changes.items())}")
+    print(f"  input: {case.image_size}x{case.image_size}, of {case.data}")
+    for kind, figure in figures_of(row).items():
+        top1 = f", top-1 {figure.top1:g} %" if figure.top1 else ""
+        print(f"  {kind}: {figure.params_m:g} M parameters, {figure.macs_g:g} G MACs (FLOPs){top1}; {figure.source}")
 
 
 def _print_entry(kind: str, name: str, entry: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from package import run_in
 from typer.testing import CliRunner
 
 from acmix_bench import backbones, meters, ops
-from acmix_bench.cli import app
+from acmix_bench.cli import COMMANDS, app
 from acmix_bench.run import contract, contract_operator
 
 QUICK = ["--set", "processes=2", "--set", "seconds=0.02", "--set", "seeds=2", "--set", "epochs=1", "--set", "batch=4"]
@@ -29,6 +30,43 @@ def test_show_knows_all_that_list_names() -> None:
         assert shown.exit_code == 0, (name, shown.exception)
         assert name in shown.stdout
         assert "object at 0x" not in shown.stdout
+
+
+def test_show_knows_models_and_what_is_wrong_with_them() -> None:
+    shown = CliRunner().invoke(app, ["show", "resnet50-acmix"])
+    assert shown.stdout.startswith("resnet50-acmix: ResNet-50")
+    assert "18.334 M parameters, 3.502 G MACs" in shown.stdout
+    assert "56x56" in CliRunner().invoke(app, ["show", "operator-64-acmix@56"]).stdout
+    for name, told in (
+        ("resnet50-acmx", "unknown variant 'acmx'; did you mean 'acmix'?"),
+        ("operator-64@x", "'x' is not an image size"),
+        ("nothing", "unknown name 'nothing'"),
+        ("imagenett", "did you mean 'imagenet'? (known: imagenet"),
+    ):
+        message = str(CliRunner().invoke(app, ["show", name]).exception)
+        assert told in message
+        assert len(message) < 160
+
+
+def test_a_section_of_list_is_part_of_all() -> None:
+    everything = CliRunner().invoke(app, ["list"]).stdout
+    asked = json.loads(CliRunner().invoke(app, ["list", "--json"]).stdout)
+    for section, entries in asked.items():
+        printed = CliRunner().invoke(app, ["list", section]).stdout
+        assert printed.rstrip("\n") in everything
+        assert json.loads(CliRunner().invoke(app, ["list", section, "--json"]).stdout) == {section: entries}
+        assert all(f"  {name} " in printed for name in entries)
+    assert "unknown section 'bakbones'; did you mean 'backbones'?" in str(
+        CliRunner().invoke(app, ["list", "bakbones"]).exception
+    )
+
+
+def test_version_and_short_help() -> None:
+    version = CliRunner().invoke(app, ["--version"]).stdout
+    assert version.startswith("acmix-bench 0.")
+    assert "torch 2." in version
+    for command in COMMANDS:
+        assert CliRunner().invoke(app, [command, "-h"]).stdout == CliRunner().invoke(app, [command, "--help"]).stdout
 
 
 NAMES = [name.replace("operator-C", "operator-16") for name in backbones.BACKBONES]

@@ -129,7 +129,7 @@ def test_rows_that_are_the_same_variant_appear_once() -> None:
     [
         (
             "summary: s\nclaim: c\nshfit: tensor",
-            "unknown key 'shfit'; did you mean 'shift'? (known: attention, claim, heads",
+            "unknown key 'shfit'; did you mean 'shift'? (known: shift",
         ),
         (
             "summary: s\nclaim: c\nshift: tensr",
