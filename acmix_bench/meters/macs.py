@@ -10,7 +10,7 @@ import logging
 import operator
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib.metadata import version
@@ -34,7 +34,7 @@ with warnings.catch_warnings():
 
 # The literal model, the model as it runs, and an image, to what is counted.
 Count = Callable[[nn.Module, nn.Module, Tensor], dict[str, Any]]
-Shapes = Callable[[], AbstractContextManager[Any]]
+Shapes = Callable[[Iterable[Tensor]], AbstractContextManager[Any]]
 
 # Modules that cost nothing by the field's convention, by library and class: none multiplies by weights and adds.
 FREE = {
@@ -82,7 +82,8 @@ def _counter_of(subject: Subject) -> Callable[[Count, Shapes], dict[str, Any]]:
     def count_by(count: Count, shapes: Shapes) -> dict[str, Any]:
         try:
             models = hollow()
-            with shapes():
+            weights = (tensor for model in models for tensor in (*model.parameters(), *model.buffers()))
+            with shapes([*weights, image]):
                 return count(*models, image)
         except UserError:
             raise

@@ -9,7 +9,8 @@ for those that are slow there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -30,38 +31,47 @@ class ShapesDoNotSuffice(Exception):
 
 
 class ShapesOnly(TorchDispatchMode):
-    """Whatever runs under it on CPU tensors computes nothing.
+    """Whatever depends on the weights of some models, or on their input, is not computed: it has a size alone.
+
+    All else is computed as ever, so that nothing without values stays behind: neither in a cache of what every run
+    shares (a mask, an index), nor where a tracer has sizes as tensors.
 
     Args:
-        traced: whether a tracer watches, which has sizes as tensors: integers without dimensions are computed.
+        hollow: the tensors whose values are not to be read.
 
     Raises:
-        ShapesDoNotSuffice: where a value is asked for.
+        ShapesDoNotSuffice: where a value is asked for that is not there.
     """
 
-    def __init__(self, *, traced: bool = False) -> None:
+    def __init__(self, hollow: Iterable[Tensor]) -> None:
         super().__init__()
-        self.traced = traced
+        self._hollow: set[int] = set()
+        self._mark(list(hollow))
+
+    def _mark(self, tree: Any) -> None:
+        for tensor in _tensors(tree):
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._hollow:
+                self._hollow.add(storage._cdata)
+                weakref.finalize(storage, self._hollow.discard, storage._cdata)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in RULES:
-            made = partial(RULES[func], *args, **kwargs)
-        else:
+        if func not in RULES:
             with self:  # inference mode hands over whole composites
                 decomposed = func.decompose(*args, **kwargs)
             if decomposed is not NotImplemented:
                 return decomposed
-            tensors = _tensors((args, kwargs))
-            on_meta = str(kwargs.get("device")) == "meta" or any(tensor.is_meta for tensor in tensors)
-            are_sizes = self.traced and tensors and all(x.ndim == 0 and not x.is_floating_point() for x in tensors)
-            if func is aten._local_scalar_dense.default and not are_sizes:
-                raise ShapesDoNotSuffice("the value of a tensor is asked for")
-            if on_meta or are_sizes or func.is_view or torch.Tag.inplace_view in func.tags:
-                return func(*args, **kwargs)
-            made = partial(_as_on_meta, func, args, kwargs)
+        is_hollow = any(tensor.untyped_storage()._cdata in self._hollow for tensor in _tensors((args, kwargs)))
+        if not is_hollow or func.is_view or torch.Tag.inplace_view in func.tags:
+            return func(*args, **kwargs)
+        if func is aten._local_scalar_dense.default:
+            raise ShapesDoNotSuffice("the value of a tensor is asked for")
+        made = partial(RULES[func], *args, **kwargs) if func in RULES else partial(_as_on_meta, func, args, kwargs)
         # A tracer watches its own thread: in another one, sizes are plain numbers.
-        return _UNWATCHED.submit(made).result() if torch._C._is_tracing() else made()
+        out = _UNWATCHED.submit(made).result() if torch._C._is_tracing() else made()
+        self._mark(out)
+        return out
 
 
 class Unwritten(TorchDispatchMode):
@@ -100,9 +110,9 @@ def _traced_conv2d(
 
 
 @contextmanager
-def traced_shapes() -> Iterator[None]:
+def traced_shapes(hollow: Iterable[Tensor]) -> Iterator[None]:
     """As `ShapesOnly`, for a tracer that watches."""
-    with ShapesOnly(traced=True), ConvolutionsAsTraced():
+    with ShapesOnly(hollow), ConvolutionsAsTraced():
         yield
 
 
