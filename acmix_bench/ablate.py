@@ -9,18 +9,17 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from acmix_bench import backbones
+from acmix_bench import backbones, meters
 from acmix_bench.analysis.compare import Comparison, compare
 from acmix_bench.errors import UserError
 from acmix_bench.meters.turns import Turns
 from acmix_bench.report.table import render
-from acmix_bench.report.table.raw import to_csv
-from acmix_bench.run import local
-from acmix_bench.run.code import code_of
-from acmix_bench.run.environment import machine_state, this_environment
-from acmix_bench.run.progress import Progress
-from acmix_bench.run.record import Plan, Record, Run
-from acmix_bench.run.store import Store
+from acmix_bench.runs import local
+from acmix_bench.runs.code import code_of
+from acmix_bench.runs.environment import machine_state, this_environment
+from acmix_bench.runs.progress import Progress
+from acmix_bench.runs.record import Plan, Record, Run
+from acmix_bench.runs.store import Store
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import Cell, Row, cells_of, groups_of
 from acmix_bench.spec.experiment import DEFAULT_BACKBONE, Experiment
@@ -133,6 +132,39 @@ def measure_now(plan: Plan, *, measure: Measure = local.measure, misfits: Misfit
     return compare(Run(plan=plan, records=tuple(records(plan, set(), measure))))
 
 
+# What a command measures by itself, from no file: its question and its meters.
+QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "flops": ("parameters and multiply-adds", ("params", "macs")),
+    "throughput": ("images a second", ("inference", "training")),
+    "train": ("one variant", ("accuracy",)),
+}
+
+
+def named(command: str) -> Experiment:
+    """The experiment of a command that has none in a file."""
+    question, names = QUESTIONS[command]
+    return library.load_experiment("custom").model_copy(update={"name": command, "question": question, "meters": names})
+
+
+def measure_named(command: str, models: Sequence[str], variants: Sequence[str], settings: Sequence[str]) -> Comparison:
+    """Measure models by name, or else on nano these variants, or all that have all the command's meters.
+
+    Raises:
+        UserError: for both, an unknown name, or a row that cannot be.
+    """
+    if models and variants:
+        raise UserError("give models or variants, not both: a model names its variant, as in nano-acmix")
+    experiment = library.with_settings(named(command), list(settings))
+    if models:
+        rows = rows_of(experiment.model_copy(update={"models": tuple(models)}))
+    else:
+        known = {name: library.load_variant(name).runs for name in library.known("variant")}
+        measured = [meters.find(name) for name in experiment.meters]
+        whole = [name for name, runs in known.items() if all(map(runs.is_measured_by, measured))]
+        rows = rows_of(experiment, variants or whole)
+    return measure_now(plan_of(experiment, rows))
+
+
 def serve(plan: Plan, store: Store, asked: Iterable[tuple[int, Turns]]) -> Iterator[int]:
     """Measure the plan's groups as they are asked for, timings in turns with another version's.
 
@@ -208,4 +240,6 @@ def measured_now(cells: list[Cell], plan: Plan, measure: Measure, withheld: Mapp
 def write_tables(store: Store, comparison: Comparison) -> None:
     """Leave the tables beside the records."""
     store.write("table.md", render(comparison, "md"))
+    from acmix_bench.report.frame import to_csv  # pandas takes its time
+
     store.write("table.csv", to_csv(comparison))

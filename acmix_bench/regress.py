@@ -20,7 +20,7 @@ from pathlib import Path
 from acmix_bench.analysis import gate
 from acmix_bench.analysis.thresholds import Thresholds
 from acmix_bench.errors import UserError
-from acmix_bench.run.store import Store
+from acmix_bench.runs.store import Store
 
 MIN_REPEATS = 8
 

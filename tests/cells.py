@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from acmix_bench import backbones
-from acmix_bench.run.code import code_of
+from acmix_bench.runs.code import code_of
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import Cell, Row, cells_of
 from acmix_bench.spec.experiment import Protocol

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from acmix_bench.run.local import Outcome
+from acmix_bench.runs.local import Outcome
 from acmix_bench.spec.cell import Cell
 
 SPEED = {"baseline": 100.0, "operator=conv": 400.0, "shift=tensor": 50.0}

@@ -14,10 +14,10 @@ from acmix_bench import ablate, stats
 from acmix_bench.analysis.compare import compare, seed_plan
 from acmix_bench.errors import UserError
 from acmix_bench.report.table.main import main_table
-from acmix_bench.run import local
-from acmix_bench.run.local import Outcome
-from acmix_bench.run.record import Plan
-from acmix_bench.run.store import Store
+from acmix_bench.runs import local
+from acmix_bench.runs.local import Outcome
+from acmix_bench.runs.record import Plan
+from acmix_bench.runs.store import Store
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import Cell
 from acmix_bench.spec.experiment import Case

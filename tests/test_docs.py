@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from acmix_bench.analysis.compare import compare
 from acmix_bench.cli import app
+from acmix_bench.report.frame import to_csv
 from acmix_bench.report.table import render, tables
-from acmix_bench.report.table.raw import to_csv
-from acmix_bench.run.store import Store
+from acmix_bench.runs.store import Store
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -31,11 +31,12 @@ LAYERS = [
     "backbones",
     "train",
     "meters",
-    "run",
+    "runs",
     "analysis",
     "report",
     "ablate",
     "regress",
+    "api",
     "cli",
     "__main__",
 ]
@@ -110,7 +111,7 @@ def test_operators_depend_on_nothing_but_errors() -> None:
 
 def test_what_is_named_and_shown_needs_no_torch() -> None:
     """Neither does any module of spec, analysis, the tables, or what is kept of a run."""
-    kept = ("run/record", "run/store", "run/environment", "run/code")
+    kept = ("runs/record", "runs/store", "runs/environment", "runs/code")
     light = [*ROOT.glob("spec/*.py"), *ROOT.glob("analysis/*.py"), *ROOT.glob("report/table/*.py")]
     light += [ROOT / f"{name}.py" for name in kept] + [ROOT / "ablate.py", ROOT / "regress.py"]
     names = [name_of(path).removesuffix(".__init__") for path in light]

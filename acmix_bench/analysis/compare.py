@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from acmix_bench import meters, stats
 from acmix_bench.analysis.single_factor import withheld_reason
-from acmix_bench.run.record import Record, Run
+from acmix_bench.runs.record import Record, Run
 from acmix_bench.spec.cell import Row
 from acmix_bench.spec.meter import Metric
 from acmix_bench.stats import Estimate

@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 from acmix_bench import meters, stats
 from acmix_bench.analysis.compare import by_seed, paired_by_repeat, resolution
 from acmix_bench.errors import WAITED_IN_VAIN
-from acmix_bench.run.record import Record
+from acmix_bench.runs.record import Record
 from acmix_bench.stats import Estimate
 
 Verdict = Literal["regression", "improvement", "same", "can't tell"]

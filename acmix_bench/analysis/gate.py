@@ -10,7 +10,7 @@ from acmix_bench.analysis import finding
 from acmix_bench.analysis.compare import score_of, withheld_of
 from acmix_bench.analysis.finding import Finding, Pair, Side
 from acmix_bench.analysis.thresholds import Thresholds
-from acmix_bench.run.record import Record, Run
+from acmix_bench.runs.record import Record, Run
 from acmix_bench.spec.experiment import Case
 
 

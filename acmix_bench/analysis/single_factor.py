@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from acmix_bench.run.record import Record
+from acmix_bench.runs.record import Record
 from acmix_bench.spec.cell import Row
 from acmix_bench.spec.variant import AXES
 

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from acmix_bench import meters
 from acmix_bench.errors import unknown
-from acmix_bench.run.record import Run
+from acmix_bench.runs.record import Run
 from acmix_bench.spec import strict
 from acmix_bench.spec.strict import Value
 

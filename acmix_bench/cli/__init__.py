@@ -40,7 +40,7 @@ Examples:
 def _version(asked: bool) -> None:
     if asked:
         import acmix_bench
-        from acmix_bench.run.environment import this_environment
+        from acmix_bench.runs.environment import this_environment
 
         print(f"acmix-bench {acmix_bench.__version__}")
         print(this_environment())

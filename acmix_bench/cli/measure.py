@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from acmix_bench import backbones, meters
+from acmix_bench import backbones
 from acmix_bench.cli.common import JsonOption, ResultsOption, SetOption, note
 from acmix_bench.errors import Interrupted, UserError
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import Row
-from acmix_bench.spec.experiment import Experiment
 
 if TYPE_CHECKING:
     from acmix_bench.analysis.compare import Comparison
@@ -49,7 +48,7 @@ def ablate(
     chosen = library.with_settings(library.load_experiment(experiment), settings or [])
     from acmix_bench import ablate as flow
     from acmix_bench.report.rounding import several
-    from acmix_bench.run.store import Store
+    from acmix_bench.runs.store import Store
 
     plan = flow.plan_of(chosen, flow.rows_of(chosen, variant or []))
     store = Store(results / chosen.name)
@@ -91,7 +90,9 @@ def flops(
       acmix-bench flops nano nano-acmix@32 --layers
       acmix-bench flops resnet50-acmix --strict
     """
-    comparison = _measure("flops: parameters and multiply-adds", model, variant, ("params", "macs"), settings or [])
+    from acmix_bench import ablate as flow
+
+    comparison = flow.measure_named("flops", model or (), variant or (), settings or [])
     if as_json:
         _print_json(comparison, ("layers",) if layers else ())
     else:
@@ -123,7 +124,9 @@ def throughput(
       acmix-bench throughput nano nano-acmix --set batch=8 --set processes=12
       acmix-bench throughput operator-64@56 operator-64-acmix@56
     """
-    comparison = _measure("throughput: images a second", model, variant, ("inference", "training"), settings or [])
+    from acmix_bench import ablate as flow
+
+    comparison = flow.measure_named("throughput", model or (), variant or (), settings or [])
     (_print_json if as_json else _print_tables)(comparison)
     raise typer.Exit(_exit_code(comparison))
 
@@ -142,12 +145,12 @@ def train(
       acmix-bench train --variant conv3x3 --set epochs=3 --set image_size=32
     """
     from acmix_bench import ablate as flow
-    from acmix_bench.run import local
+    from acmix_bench.runs import local
 
     variants = library.expand(variant, library.load_variant("acmix"))
     if len(variants) > 1:
         raise UserError(f"--variant {variant}: train takes one variant; ablate takes a grid")
-    experiment = library.with_settings(_ad_hoc("train: one variant", ("accuracy",)), settings or [])
+    experiment = library.with_settings(flow.named("train"), settings or [])
     case = backbones.case_of(experiment.backbone, image_size=experiment.image_size, data=experiment.data)
     row = flow.implemented(Row(label=variant, variant=variants[0], case=case), experiment)
     cell = flow.plan_of(experiment, [row]).cells[0].model_copy(update={"repeat": seed})
@@ -164,31 +167,6 @@ def train(
         print(json.dumps(values))
         return
     print(f"top-1 {100 * values['accuracy']:.2f} %")
-
-
-def _ad_hoc(title: str, meters: tuple[str, ...]) -> Experiment:
-    """An experiment that no file holds: what a single command measures."""
-    name, _, question = title.partition(": ")
-    return library.load_experiment("custom").model_copy(update={"name": name, "question": question, "meters": meters})
-
-
-def _measure(
-    title: str, models: list[str] | None, variants: list[str] | None, names: tuple[str, ...], settings: list[str]
-) -> Comparison:
-    """Measure models by name, or else on nano these variants, or all that have all these meters."""
-    from acmix_bench import ablate as flow
-
-    if models and variants:
-        raise UserError("give models or --variant, not both: a model names its variant, as in nano-acmix")
-    experiment = library.with_settings(_ad_hoc(title, names), settings)
-    if models:
-        rows = flow.rows_of(experiment.model_copy(update={"models": tuple(models)}))
-    else:
-        known = {name: library.load_variant(name).runs for name in library.known("variant")}
-        measured = [meters.find(name) for name in experiment.meters]
-        whole = [name for name, runs in known.items() if all(map(runs.is_measured_by, measured))]
-        rows = flow.rows_of(experiment, variants or whole)
-    return flow.measure_now(flow.plan_of(experiment, rows))
 
 
 def _refuse_unknown(comparison: Comparison) -> None:

@@ -35,8 +35,8 @@ def check(
       acmix-bench check mypackage.layers:MyWindowMixer --attention window
       acmix-bench check mypackage.data:FLOWERS
     """
-    from acmix_bench.run import local
-    from acmix_bench.run.contract import kind_of, promises
+    from acmix_bench.runs import local
+    from acmix_bench.runs.contract import kind_of, promises
 
     kind = kind_of(name)
     status, found = local.call(partial(promises, attention=attention, root=root), name, 600)

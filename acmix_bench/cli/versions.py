@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from acmix_bench.cli.common import JsonOption, ResultsOption, SetOption, load, note
+from acmix_bench.cli.common import JsonOption, ResultsOption, SetOption, note
 from acmix_bench.spec import library
 
 if TYPE_CHECKING:
-    from acmix_bench.run.record import Run
+    from acmix_bench.runs.record import Run
 
 ThresholdsOption = Annotated[
     Path | None, typer.Option("--thresholds", help="YAML: how much slower is a regression, by meter and row.")
@@ -41,8 +41,10 @@ def compare_runs(
       acmix-bench compare results/yesterday results/today
       acmix-bench compare base head --thresholds mine.yaml
     """
+    from acmix_bench.runs.store import load_run
+
     raise typer.Exit(
-        _gate(load(base, results), load(head, results), thresholds, allow_unlike=allow_unlike, as_json=as_json)
+        _gate(load_run(base, results), load_run(head, results), thresholds, allow_unlike=allow_unlike, as_json=as_json)
     )
 
 
@@ -92,7 +94,7 @@ def serve(
     """Measure an experiment's groups of cells as their numbers come on stdin: what regress drives."""
     from acmix_bench import ablate as flow
     from acmix_bench.meters.turns import Turns
-    from acmix_bench.run.store import Store
+    from acmix_bench.runs.store import Store
     from acmix_bench.spec.cell import groups_of
 
     chosen = library.with_settings(library.load_experiment(experiment), settings or [])

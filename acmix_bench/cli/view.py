@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from acmix_bench import backbones, data, meters, ops
-from acmix_bench.cli.common import JsonOption, ResultsOption, load, note
+from acmix_bench.cli.common import JsonOption, ResultsOption, note
 from acmix_bench.errors import UserError, unknown
 from acmix_bench.spec import library, plugins
 from acmix_bench.spec.axis import Axis
@@ -191,25 +191,46 @@ def _told(value: Any) -> str:
 
 def table(
     run: Annotated[str, typer.Argument(help="An experiment with results, or the folder of a run.")],
-    style: Annotated[str, typer.Option("--format", help="text, md, csv or tex.")] = "text",
+    style: Annotated[str, typer.Option("--format", help="text, md, csv, tex, json, or parquet (with --out).")] = "text",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it to this file.")] = None,
     results: ResultsOption = Path("results"),
 ) -> None:
-    """Print the tables of a run.
+    """Print the tables of a run, or its numbers with every digit.
 
-    Example: acmix-bench table paths --format tex
+    \b
+    Examples:
+      acmix-bench table paths --format tex
+      acmix-bench table paths --format parquet --out paths.parquet
     """
     from acmix_bench.analysis.compare import compare
     from acmix_bench.report.table import render
     from acmix_bench.report.table.grid import FORMATS
-    from acmix_bench.report.table.raw import to_csv
+    from acmix_bench.runs.store import load_run
 
-    comparison = compare(load(run, results))
-    if style == "csv":
-        print(to_csv(comparison), end="")
-    elif style in FORMATS:
-        print(render(comparison, style), end="")
+    known = [*FORMATS, "csv", "json", "parquet"]
+    if style not in known:
+        raise unknown("format", style, known)
+    comparison = compare(load_run(run, results))
+    if style in FORMATS:
+        text = render(comparison, style)
     else:
-        raise unknown("format", style, [*FORMATS, "csv"])
+        from acmix_bench.report import frame
+
+        if style == "parquet":
+            if out is None:
+                raise UserError("--format parquet: is for programs; say which file with --out")
+            frame.write_parquet(comparison, out)
+            print(out)
+            return
+        text = {"csv": frame.to_csv, "json": frame.to_json}[style](comparison)
+    if out is None:
+        print(text, end="")
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror})") from error
+    print(out)
 
 
 def plan(
@@ -223,8 +244,9 @@ def plan(
     """
     from acmix_bench.analysis.compare import seed_plan
     from acmix_bench.report.table.decide import seed_table
+    from acmix_bench.runs.store import load_run
 
-    plans = seed_plan(load(run, results), detect / 100)
+    plans = seed_plan(load_run(run, results), detect / 100)
     if not plans:
         note(f"error: {run} has no row with accuracies of two seeds or more beside its baseline")
         raise typer.Exit(5)
@@ -242,8 +264,9 @@ def plot(
     """
     from acmix_bench.analysis.compare import compare
     from acmix_bench.report.figure import draw
+    from acmix_bench.runs.store import load_run
 
-    comparison = compare(load(run, results))
+    comparison = compare(load_run(run, results))
     path = out or Path(f"{comparison.run.plan.experiment.name}.png")
     draw(comparison, path)
     print(path)

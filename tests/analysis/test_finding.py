@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from acmix_bench import ablate
 from acmix_bench.analysis.finding import verdict
 from acmix_bench.cli import app
-from acmix_bench.run.local import Outcome
-from acmix_bench.run.store import Store
+from acmix_bench.runs.local import Outcome
+from acmix_bench.runs.store import Store
 from acmix_bench.spec import library
 from acmix_bench.stats import Estimate
 

@@ -15,9 +15,9 @@ from acmix_bench.analysis.finding import paired, verdict
 from acmix_bench.analysis.thresholds import load_thresholds
 from acmix_bench.cli import app
 from acmix_bench.errors import WAITED_IN_VAIN, UserError
-from acmix_bench.run.local import Outcome
-from acmix_bench.run.record import Plan
-from acmix_bench.run.store import Store
+from acmix_bench.runs.local import Outcome
+from acmix_bench.runs.record import Plan
+from acmix_bench.runs.store import Store
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import Cell
 

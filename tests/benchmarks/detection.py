@@ -26,7 +26,7 @@ import yaml
 from acmix_bench.analysis import finding
 from acmix_bench.ops.acmix import ACmix
 from acmix_bench.regress import Side, served
-from acmix_bench.run.environment import machine_state, this_environment
+from acmix_bench.runs.environment import machine_state, this_environment
 
 BATCH, LIMIT, PRECISION, BUDGET, MIN_PAIRS = 100, 0.02, 0.015, 110.0, 8
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from acmix_bench import backbones, meters, ops
 from acmix_bench.cli import COMMANDS, app
-from acmix_bench.run import contract, contract_operator
+from acmix_bench.runs import contract, contract_operator
 
 QUICK = ["--set", "processes=2", "--set", "seconds=0.02", "--set", "seeds=2", "--set", "epochs=1", "--set", "batch=4"]
 

@@ -19,8 +19,8 @@ from acmix_bench.meters import parity
 from acmix_bench.meters.subject import Subject
 from acmix_bench.ops import convolution
 from acmix_bench.report.table import tables
-from acmix_bench.run.local import Outcome
-from acmix_bench.run.store import Store
+from acmix_bench.runs.local import Outcome
+from acmix_bench.runs.store import Store
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import Cell
 from acmix_bench.spec.variant import AXES

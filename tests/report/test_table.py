@@ -12,10 +12,10 @@ from fake_meter import answer
 from acmix_bench import ablate
 from acmix_bench.analysis.compare import Comparison, compare
 from acmix_bench.report.figure import draw
+from acmix_bench.report.frame import to_csv
 from acmix_bench.report.rounding import count, difference, rate, ratio, score
 from acmix_bench.report.table import tables
-from acmix_bench.report.table.raw import to_csv
-from acmix_bench.run.record import Run
+from acmix_bench.runs.record import Run
 from acmix_bench.spec import library
 from acmix_bench.stats import Estimate
 

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import Any
 
 from acmix_bench import meters
-from acmix_bench.analysis.compare import Comparison, Line
+from acmix_bench.analysis.compare import Line
 from acmix_bench.spec.meter import short
 from acmix_bench.stats import Estimate
-
-
-def to_csv(comparison: Comparison) -> str:
-    """One line a row, every digit, units in the header."""
-    file = io.StringIO()
-    records = [numbers_of(line, comparison.run.plan.experiment.meters) for line in comparison.lines]
-    header = list(dict.fromkeys(key for record in records for key in record))
-    writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return file.getvalue()
 
 
 def numbers_of(line: Line, names: tuple[str, ...]) -> dict[str, Any]:
@@ -55,4 +42,6 @@ def numbers_of(line: Line, names: tuple[str, ...]) -> dict[str, Any]:
         found |= {f"{name}_peak_bytes": timing.peak_bytes, f"{name}_of_matmul": timing.efficiency}
         found[f"{name}_noise_floor"] = timing.noise_floor
         found |= {f"{name}_first_seconds": timing.first_seconds, f"{name}_batch": timing.batch}
+    statuses = dict.fromkeys(record.status for record in line.failures)
+    found["status"] = "withheld" if line.withheld else ", ".join(statuses) or ("not measured" if line.missing else "ok")
     return found | {"not_measured": line.missing, "problems": "; ".join(line.problems)}

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from acmix_bench.errors import UserError
-from acmix_bench.run.environment import Environment
-from acmix_bench.run.record import KeptPlan, Plan, Record, Run
+from acmix_bench.errors import UserError, unknown
+from acmix_bench.runs.environment import Environment
+from acmix_bench.runs.record import KeptPlan, Plan, Record, Run
 from acmix_bench.spec.experiment import Experiment
 
 
@@ -141,3 +141,15 @@ class Store:
 def runs_below(results: Path) -> Sequence[str]:
     """Names of the experiments that have results."""
     return sorted(path.parent.name for path in results.glob("*/run.json"))
+
+
+def load_run(run: str | Path, results: Path) -> Run:
+    """A run by its folder, or by its name below the results folder.
+
+    Raises:
+        UserError: where there is none.
+    """
+    for folder in (Path(run), results / run):
+        if (folder / "run.json").exists():
+            return Store(folder).load()
+    raise unknown("run", str(run), runs_below(results), where=str(results))

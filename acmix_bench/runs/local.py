@@ -13,20 +13,22 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
+from types import ModuleType
 from typing import Any
 
 from acmix_bench import meters
 from acmix_bench.errors import UserError
 from acmix_bench.meters.turns import Turns
-from acmix_bench.run.record import Status
+from acmix_bench.runs.record import Status
 from acmix_bench.spec.cell import Cell
 
 # torch imports its compiler on first use of the meta device and of some counters: a second a process, if not here.
@@ -176,7 +178,8 @@ def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> tuple
     context = _server()
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(sender, function, argument), daemon=True)
-    process.start()
+    with _without_main():
+        process.start()
     sender.close()
     try:
         if not receiver.poll(timeout):
@@ -196,6 +199,16 @@ def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> tuple
         process.kill()
         process.join()
         receiver.close()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Start processes that do not import the script that calls: it would run again in each, from its first line."""
+    ours, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = ours
 
 
 def _child(sender: Connection, function: Callable[[Any], Any], argument: Any) -> None:

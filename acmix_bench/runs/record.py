@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, Literal
 
-from acmix_bench.run.environment import Environment, State
+from acmix_bench.runs.environment import Environment, State
 from acmix_bench.spec.cell import Cell, Row, cells_of
 from acmix_bench.spec.experiment import Experiment
 from acmix_bench.spec.strict import Value

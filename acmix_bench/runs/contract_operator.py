@@ -15,7 +15,7 @@ from acmix_bench.backbones.build import operator_of
 from acmix_bench.errors import unknown
 from acmix_bench.meters.ledger import keep
 from acmix_bench.meters.macs import own_formula
-from acmix_bench.run.contract import Broken, NotPromised, Promise, tried
+from acmix_bench.runs.contract import Broken, NotPromised, Promise, tried
 from acmix_bench.spec import library
 
 CLOSE = {torch.bfloat16: 0.1, torch.float16: 0.02, torch.float64: 1e-4}  # to float32, relative to the largest value

@@ -26,7 +26,7 @@ ROWS = (
 SCRIPT = """
 import json, sys
 from acmix_bench import backbones
-from acmix_bench.run.code import code_of
+from acmix_bench.runs.code import code_of
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import Row
 found = {}
@@ -143,7 +143,7 @@ def test_the_depth_of_a_backbone_is_part_of_it(copy: Path) -> None:
 MINE = """
 import sys
 from acmix_bench import backbones
-from acmix_bench.run.code import code_of
+from acmix_bench.runs.code import code_of
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import Row
 (variant,) = library.expand(f"operator={sys.argv[1]}", library.load_variant("acmix"))
@@ -201,7 +201,7 @@ def test_what_mine_reaches_through_a_table_of_contents_is_followed(tmp_path: Pat
     (tmp_path / "wrap.py").write_text(
         "from acmix_bench import ops\nimport __main__\nclass Mixer: make = ops.ATTENTIONS\n"
     )
-    code = "import sys; sys.path.append('')\nfrom pathlib import Path\nfrom acmix_bench.run.code import _closure\n"
+    code = "import sys; sys.path.append('')\nfrom pathlib import Path\nfrom acmix_bench.runs.code import _closure\n"
     code += "print(*(path.name for path in _closure(frozenset([Path('wrap.py').resolve()]))))"
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
     assert {"wrap.py", "acmix.py", "window.py"} <= set(ended.stdout.split())

@@ -14,8 +14,8 @@ from acmix_bench import backbones, data, meters
 from acmix_bench.backbones.build import build, operators
 from acmix_bench.backbones.features import STRIDES, Features
 from acmix_bench.meters.subject import Subject
-from acmix_bench.run.contract import Broken, NotPromised, Promise, tried
-from acmix_bench.run.local import outcome_of
+from acmix_bench.runs.contract import Broken, NotPromised, Promise, tried
+from acmix_bench.runs.local import outcome_of
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import read_by
 from acmix_bench.spec.experiment import Protocol

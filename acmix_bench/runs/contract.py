@@ -75,7 +75,7 @@ def promises(name: str, attention: str, root: str) -> list[Promise]:
         attention: for an operator, that of the backbones that it is for.
         root: for a data set, the folder of those that are not embedded.
     """
-    from acmix_bench.run import contract_operator, contract_others
+    from acmix_bench.runs import contract_operator, contract_others
 
     kind = kind_of(name)
     tries: Iterator[Promise]

@@ -13,7 +13,7 @@ from acmix_bench import backbones
 from acmix_bench.errors import UserError
 from acmix_bench.meters import METERS, conditions
 from acmix_bench.ops.cost import STAGES, operator_macs
-from acmix_bench.run import local
+from acmix_bench.runs import local
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import Cell
 from acmix_bench.spec.experiment import Case

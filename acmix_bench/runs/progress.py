@@ -1,4 +1,4 @@
-"""Progress of a run on stderr: a bar with the time left on a terminal, else a line now and then."""
+"""Progress of a run on stderr: a bar with the time left on a terminal or in a notebook, else a line now and then."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from acmix_bench.run.record import Record
+from acmix_bench.runs.record import Record
 from acmix_bench.spec.cell import Cell
 
 SECONDS_BETWEEN_LINES = 30
@@ -26,13 +26,14 @@ class Progress:
         self._total, self._done = len(cells), len(cells) - len(self._left)
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._console = Console(stderr=True)
+        self._is_watched = self._console.is_terminal or self._console.is_jupyter
         self._bar = Bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[left]}"),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not self._is_watched,
             transient=True,
             auto_refresh=False,  # nothing else may run while a cell is timed
         )
@@ -62,7 +63,7 @@ class Progress:
         if record.status not in ("ok", "withheld"):
             self.say(f"{cell.row.label}: {cell.meter} {cell.repeat} {record.status}: {record.reason}")
         self._bar.update(self._task, completed=self._done, left=self._time_left(), refresh=True)
-        if not self._console.is_terminal and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+        if not self._is_watched and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self.say(f"{self._done} of {self._total} cells, {self._time_left()}")
 
     def _time_left(self) -> str:
@@ -74,7 +75,7 @@ class Progress:
     def say(self, line: str) -> None:
         """Tell something above the bar."""
         self._last_line = time.monotonic()
-        if self._console.is_terminal:
+        if self._is_watched:
             self._bar.console.print(line, highlight=False, markup=False)
         else:
             print(line, file=sys.stderr, flush=True)
