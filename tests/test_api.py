@@ -113,3 +113,17 @@ def test_models_and_variants_at_once_are_refused() -> None:
         acmix_bench.throughput("nano", variants=["acmix"])
     with pytest.raises(acmix_bench.UserError, match="a setting is a number"):
         acmix_bench.flops("nano", epochs=None)
+
+
+def test_the_example_draws_what_the_papers_say(tmp_path: Path) -> None:
+    import pandas as pd
+
+    figure = tmp_path / "a figure.png"
+    command = [sys.executable, str(ROOT / "examples/speed_and_top1.py"), str(figure)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert figure.stat().st_size > 10_000
+    published = pd.read_csv(ROOT / "results/published/imagenet.csv").query("kind == 'published'")
+    known = published.set_index(published.model.str.lower().str.replace("resnet-", "resnet"))
+    for row in pd.read_csv(ROOT / "examples/top1.csv").itertuples():
+        assert known.loc[row.model, ["top1", "params_m"]].tolist() == [row.top1, row.param_count]
