@@ -152,6 +152,7 @@ def measure_named(command: str, models: Sequence[str], variants: Sequence[str], 
     Raises:
         UserError: for both, an unknown name, or a row that cannot be.
     """
+    local.start_server()  # it imports while the plan is made
     if models and variants:
         raise UserError("give models or variants, not both: a model names its variant, as in nano-acmix")
     experiment = library.with_settings(named(command), list(settings))

@@ -13,14 +13,13 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 aten = torch.ops.aten
 _UNWATCHED = ThreadPoolExecutor(1)
@@ -46,10 +45,10 @@ class ShapesOnly(TorchDispatchMode):
     def __init__(self, hollow: Iterable[Tensor]) -> None:
         super().__init__()
         self._hollow: set[int] = set()
-        self._mark(list(hollow))
+        self._mark(hollow)
 
-    def _mark(self, tree: Any) -> None:
-        for tensor in _tensors(tree):
+    def _mark(self, tensors: Iterable[Any]) -> None:
+        for tensor in _tensors(tensors):
             storage = tensor.untyped_storage()
             if storage._cdata not in self._hollow:
                 self._hollow.add(storage._cdata)
@@ -57,20 +56,19 @@ class ShapesOnly(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func not in RULES:
-            with self:  # inference mode hands over whole composites
-                decomposed = func.decompose(*args, **kwargs)
-            if decomposed is not NotImplemented:
-                return decomposed
-        is_hollow = any(tensor.untyped_storage()._cdata in self._hollow for tensor in _tensors((args, kwargs)))
-        if not is_hollow or func.is_view or torch.Tag.inplace_view in func.tags:
+        if func not in RULES and _is_composite(func):
+            with self:  # inference mode hands over what it is made of as a whole
+                return func.decompose(*args, **kwargs)
+        if _keeps_values(func):
+            return func(*args, **kwargs)
+        if not any(tensor.untyped_storage()._cdata in self._hollow for tensor in _tensors((*args, *kwargs.values()))):
             return func(*args, **kwargs)
         if func is aten._local_scalar_dense.default:
             raise ShapesDoNotSuffice("the value of a tensor is asked for")
         made = partial(RULES[func], *args, **kwargs) if func in RULES else partial(_as_on_meta, func, args, kwargs)
         # A tracer watches its own thread: in another one, sizes are plain numbers.
         out = _UNWATCHED.submit(made).result() if torch._C._is_tracing() else made()
-        self._mark(out)
+        self._mark(out if isinstance(out, tuple | list) else (out,))
         return out
 
 
@@ -116,27 +114,52 @@ def traced_shapes(hollow: Iterable[Tensor]) -> Iterator[None]:
         yield
 
 
-def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+@cache
+def _is_composite(func: Any) -> bool:
+    """Whether an operation only calls others."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+
+
+@cache
+def _keeps_values(func: Any) -> bool:
+    """Whether the result shows the same memory: it may be made as ever."""
+    return bool(func.is_view or torch.Tag.inplace_view in func.tags)
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Those among an operation's arguments or results, which are tensors, lists of them, or neither."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
 
 
 def _as_on_meta(func: Any, args: Any, kwargs: Any) -> Any:
     """What the meta kernel gives, as empty tensors on the CPU; what an operation changes in place is what it was."""
-    ours: dict[Tensor, Tensor] = {}
+    ours: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def on_meta(tensor: Tensor) -> Tensor:
-        like = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
-        ours[like] = tensor
+    def on_meta(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [on_meta(one) for one in value]
+        if not isinstance(value, Tensor):
+            return value
+        like = torch.empty_strided(value.size(), value.stride(), dtype=value.dtype, device="meta")
+        ours[id(like)] = like, value
         return like
 
-    args, kwargs = tree_map_only(Tensor, on_meta, (args, kwargs))
-    if "device" in kwargs:
-        kwargs["device"] = "meta"
+    def on_cpu(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [on_cpu(one) for one in value]
+        if not isinstance(value, Tensor):
+            return value
+        return ours[id(value)][1] if id(value) in ours else _empty_as(value)
+
+    placed = {key: "meta" if key == "device" else on_meta(value) for key, value in kwargs.items()}
     try:
-        out = func(*args, **kwargs)
+        return on_cpu(func(*on_meta(args), **placed))
     except (NotImplementedError, RuntimeError) as error:
         raise ShapesDoNotSuffice(f"{func.overloadpacket}: {(str(error).splitlines() or [''])[0]}") from error
-    return tree_map_only(Tensor, lambda like: ours[like] if like in ours else _empty_as(like), out)
 
 
 def _empty_as(like: Tensor) -> Tensor:

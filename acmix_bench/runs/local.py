@@ -32,7 +32,8 @@ from acmix_bench.runs.record import Status
 from acmix_bench.spec.cell import Cell
 
 # torch imports its compiler on first use of the meta device and of some counters: a second a process, if not here.
-PRELOAD = [f"acmix_bench.meters.{name}" for name in ("accuracy", "conditions", "matmul", "parity", "steps")]
+PRELOAD = ["acmix_bench.runs.server"]
+PRELOAD += [f"acmix_bench.meters.{name}" for name in ("accuracy", "conditions", "matmul", "parity", "steps")]
 PRELOAD += ["acmix_bench.cli", "torch._dynamo"]
 
 
@@ -94,6 +95,8 @@ def _measure(cells: Sequence[Cell], *, turns: Turns | None) -> list[Outcome]:
     from acmix_bench.meters.subject import Subject
 
     torch._inductor.config.compile_threads = 1  # its pool of workers would outlive this process
+    if meters.find(cells[0].meter).repeats == "once":
+        gc.disable()  # a count is over before its garbage matters
     meter, held = meters.find(cells[0].meter), conditions.hold(cells[0].protocol)
     subjects = [Subject.of(cell) for cell in cells]
     try:
@@ -175,7 +178,7 @@ def _misfits(cells: Sequence[Cell]) -> dict[str, str]:
 
 def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> tuple[Any, Any]:
     """Run a function in a fresh process; whatever happens to that process is told in the answer."""
-    context = _server()
+    context = start_server()
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(sender, function, argument), daemon=True)
     with _without_main():
@@ -218,6 +221,7 @@ def _child(sender: Connection, function: Callable[[Any], Any], argument: Any) ->
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()  # what the server has imported is no garbage; looking through it takes a third of a second a process
+    gc.enable()
     os.dup2(2, 1)  # what a variant's code prints does not belong into the tables
     try:
         answer: tuple[str, Any] = ("ok", function(argument))
@@ -227,8 +231,11 @@ def _child(sender: Connection, function: Callable[[Any], Any], argument: Any) ->
         sender.send(answer)
 
 
-def _server() -> ForkServerContext:
-    """The server that cells are forked from. Ctrl-C is this process's to handle, even while the server imports."""
+def start_server() -> ForkServerContext:
+    """The server that cells are forked from; whoever calls does not wait for its imports, and may call early.
+
+    Ctrl-C is this process's to handle, even while the server imports.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
