@@ -189,7 +189,7 @@ def test_ctrl_c_while_starting_is_one_line(seconds: float, tmp_path: Path) -> No
         (["ablate", "-e", "memory", "--set", "image_size=112"], "image_size and data have no effect there"),
         (["throughput", "nano", "--set", "image_size=28"], "image_size and data have no effect there"),
         (["ablate", "--set", "implementation=compild"], "unknown value 'compild'"),
-        (["flops", "nano", "-v", "acmix"], "give models or --variant, not both"),
+        (["flops", "nano", "-v", "acmix"], "give models or variants, not both"),
         (["train", "-v", "shift=tensor,group"], "train takes one variant"),
         (["ablate", "--set", "image_size=0"], "image_size='0': input should be greater than or equal to 1"),
         (["ablate", "--set", "timeout=inf"], "timeout='inf': input should be a finite number"),
@@ -202,7 +202,8 @@ def test_ctrl_c_while_starting_is_one_line(seconds: float, tmp_path: Path) -> No
         (["flops", "swin-t-shift-tensr"], "unknown variant 'shift-tensr'; did you mean 'shift-tensor'?"),
         (["flops", "swin-t-conv3x3"], "swin-t has window attention; operator=conv does not fit it"),
         (["table", "paths"], "unknown run 'paths'"),
-        (["table", "broken.yaml", "--format", "xls"], "unknown run 'broken.yaml'"),
+        (["table", "broken.yaml", "--format", "csv"], "unknown run 'broken.yaml'"),
+        (["table", "broken.yaml", "--format", "xls"], "unknown format 'xls' (known: csv"),
         (["show", "pathz"], "unknown name 'pathz'; did you mean 'paths'?"),
     ],
 )
