@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._prims_common import suggest_memory_format
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -166,18 +167,23 @@ def _empty_as(like: Tensor) -> Tensor:
     return torch.empty_strided(like.size(), like.stride(), dtype=like.dtype, device="cpu")
 
 
-def _is_channels_last(x: Tensor) -> bool:
-    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-
-
 def _format(*tensors: Tensor) -> torch.memory_format:
-    return torch.channels_last if any(map(_is_channels_last, tensors)) else torch.contiguous_format
+    """The layout that torch's kernels read off strides, which tell more than `is_contiguous` of a size of one."""
+    formats = [suggest_memory_format(tensor) for tensor in tensors if tensor.ndim == 4]
+    return torch.channels_last if torch.channels_last in formats else torch.contiguous_format
 
 
 def _convolution(x: Tensor, weight: Tensor, *options: Any) -> Any:
     """Channels-last where the image or the kernel is, which the meta kernel asks of both."""
     out = _as_on_meta(aten.convolution.default, (x, weight, *options[:7]), {})
     return out.contiguous(memory_format=_format(x, weight)) if x.ndim == 4 else out
+
+
+def _convolution_backward(gradient: Tensor, x: Tensor, weight: Tensor, *options: Any) -> Any:
+    """The gradients of image and kernel in the layout of the result; older meta kernels keep that of the gradient."""
+    made = _as_on_meta(aten.convolution_backward.default, (gradient, x, weight, *options), {})
+    layout = _format(x, weight)
+    return [one.contiguous(memory_format=layout) if isinstance(one, Tensor) and one.ndim == 4 else one for one in made]
 
 
 def _batch_norm_backward(gradient: Tensor, x: Tensor, weight: Tensor, *_: Any) -> Any:
@@ -188,7 +194,7 @@ def _batch_norm_backward(gradient: Tensor, x: Tensor, weight: Tensor, *_: Any) -
 
 
 def _layer_norm_backward(gradient: Tensor, x: Tensor, shape: Any, *_: Any) -> Any:
-    return torch.empty_like(x), x.new_empty(shape), x.new_empty(shape)
+    return x.new_empty(x.shape), x.new_empty(shape), x.new_empty(shape)
 
 
 def _batch_norm(x: Tensor, *_: Any) -> Any:
@@ -212,6 +218,7 @@ def _same_size(x: Tensor, *_: Any, **__: Any) -> Tensor:
 RULES: dict[Any, Callable[..., Any]] = {
     aten.convolution.default: _convolution,
     aten._convolution.default: _convolution,
+    aten.convolution_backward.default: _convolution_backward,
     aten.channel_shuffle.default: _same_size,
     aten.native_channel_shuffle.default: _same_size,
     aten.native_batch_norm_backward.default: _batch_norm_backward,

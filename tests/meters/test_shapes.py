@@ -16,7 +16,14 @@ from acmix_bench.meters.subject import Subject
 from acmix_bench.spec import library
 
 STORED = Path(__file__).parents[2] / "results/shown/backbones/records.jsonl"
-BY_VERSION = {"flop_counter_backward", "zero_by_convention", "fvcore_version"}  # of torch, or not stored then
+# What depends on the version of torch, or was not stored then.
+BY_VERSION = {
+    "flop_counter_backward",
+    "flop_counter_not_counted",
+    "fvcore_not_counted",
+    "zero_by_convention",
+    "fvcore_version",
+}
 
 
 def subject(model: str) -> Subject:
