@@ -175,7 +175,9 @@ def serve(plan: Plan, store: Store, asked: Iterable[tuple[int, Turns]]) -> Itera
     withheld = fitting(plan, (), local.misfits)
     with store.opened(plan):
         for number, turns in asked:
-            for record in measured_now(groups[number], plan, partial(local.measure, turns=turns), withheld):
+            for record in measured_now(
+                groups[number], plan=plan, measure=partial(local.measure, turns=turns), withheld=withheld
+            ):
                 store.append(record)
             yield number
 
@@ -202,17 +204,23 @@ def records(
     """Measure the cells that are not done, in order. Timings that belong together are made together, or again."""
     groups = [cells for cells in groups_of(plan.cells) if any(cell.key not in done for cell in cells)]
     left = {cell.key for cells in groups for cell in cells}
+    alone = {cell.meter: meters.find(cell.meter).alone for cell in plan.cells}
+    together = [cells for cells in groups if not alone[cells[0].meter]]
+    measured = partial(measured_now, plan=plan, measure=measure, withheld=withheld or {})
     with Progress(plan.cells, set(done) - left) as progress:
         for label, reason in (withheld or {}).items():
             progress.say(f"{label} is withheld: {reason}")
+        if together:
+            progress.start([cell for cells in together for cell in cells])
+            for _, found in local.beside(measured, together, plan.environment.cores):
+                yield from map(progress.finished, found)
         for cells in groups:
-            progress.start(cells)
-            for record in measured_now(cells, plan, measure, withheld or {}):
-                progress.finish(record)
-                yield record
+            if alone[cells[0].meter]:
+                progress.start(cells)
+                yield from map(progress.finished, measured(cells))
 
 
-def measured_now(cells: list[Cell], plan: Plan, measure: Measure, withheld: Mapping[str, str]) -> list[Record]:
+def measured_now(cells: list[Cell], *, plan: Plan, measure: Measure, withheld: Mapping[str, str]) -> list[Record]:
     """Measure cells together, without those of withheld rows; a record each."""
     started, clock, state = datetime.now(UTC), time.monotonic(), machine_state()
     fit = [cell for cell in cells if cell.row.label not in withheld]

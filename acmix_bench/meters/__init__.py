@@ -62,11 +62,13 @@ METERS: dict[str, Meter] = {
     "params": Meter(
         summary="parameters that train",
         measure=_params,
+        alone=False,
         metrics=(Metric(key="parameters", title="params"),),
     ),
     "macs": Meter(
         summary="multiply-adds of one image by stage, from the closed form, beside what two counters say",
         measure=_macs,
+        alone=False,
         metrics=(
             Metric(key="macs", title="MACs\n(FLOPs)"),
             Metric(key="fvcore", gated=False),

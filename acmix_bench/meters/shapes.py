@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -137,7 +138,46 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def _as_on_meta(func: Any, args: Any, kwargs: Any) -> Any:
-    """What the meta kernel gives, as empty tensors on the CPU; what an operation changes in place is what it was."""
+    """What the meta kernel gives, as empty tensors on the CPU; what an operation changes in place is what it was.
+
+    A kernel that was asked once is not asked again for the same sizes: many take a millisecond.
+    """
+    if func._schema.is_mutable:
+        return _ask_meta(func, args, kwargs)
+    key = func, _layout_of(args), _layout_of(tuple(kwargs.items()))
+    if key not in _ASKED:
+        _ASKED[key] = _layout_of(_ask_meta(func, args, kwargs))
+    return _empty(_ASKED[key])
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """All of a tensor but its values."""
+
+    size: torch.Size
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+
+_ASKED: dict[Any, Any] = {}
+
+
+def _layout_of(value: Any) -> Any:
+    """An operation's arguments or results, hashable: tensors by their layout, numbers with their type."""
+    if isinstance(value, Tensor):
+        return _Layout(value.size(), value.stride(), value.dtype)
+    if isinstance(value, list | tuple):
+        return tuple(map(_layout_of, value))
+    return (type(value), value) if isinstance(value, int | float) else value
+
+
+def _empty(layout: Any) -> Any:
+    if isinstance(layout, _Layout):
+        return torch.empty_strided(layout.size, layout.stride, dtype=layout.dtype, device="cpu")
+    return tuple(map(_empty, layout)) if isinstance(layout, tuple) else layout
+
+
+def _ask_meta(func: Any, args: Any, kwargs: Any) -> Any:
     ours: dict[int, tuple[Tensor, Tensor]] = {}
 
     def on_meta(value: Any) -> Any:
@@ -154,17 +194,13 @@ def _as_on_meta(func: Any, args: Any, kwargs: Any) -> Any:
             return [on_cpu(one) for one in value]
         if not isinstance(value, Tensor):
             return value
-        return ours[id(value)][1] if id(value) in ours else _empty_as(value)
+        return ours[id(value)][1] if id(value) in ours else _empty(_layout_of(value))
 
     placed = {key: "meta" if key == "device" else on_meta(value) for key, value in kwargs.items()}
     try:
         return on_cpu(func(*on_meta(args), **placed))
     except (NotImplementedError, RuntimeError) as error:
         raise ShapesDoNotSuffice(f"{func.overloadpacket}: {(str(error).splitlines() or [''])[0]}") from error
-
-
-def _empty_as(like: Tensor) -> Tensor:
-    return torch.empty_strided(like.size(), like.stride(), dtype=like.dtype, device="cpu")
 
 
 def _format(*tensors: Tensor) -> torch.memory_format:

@@ -16,12 +16,15 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from threading import Lock, current_thread, main_thread
 from types import ModuleType
 from typing import Any
 
@@ -34,7 +37,10 @@ from acmix_bench.spec.cell import Cell
 # torch imports its compiler on first use of the meta device and of some counters: a second a process, if not here.
 PRELOAD = ["acmix_bench.runs.server"]
 PRELOAD += [f"acmix_bench.meters.{name}" for name in ("accuracy", "conditions", "matmul", "parity", "steps")]
-PRELOAD += ["acmix_bench.cli", "torch._dynamo"]
+PRELOAD += ["acmix_bench.cli", "torch._dynamo", "torchvision.models"]
+# What runs now, so that it can be ended from another thread than the one that waits for its answer.
+_RUNNING: set[BaseProcess] = set()
+_STARTING = Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +72,10 @@ def misfits(cells: Sequence[Cell], timeout: float) -> dict[str, str]:
 
     Only what a user did wrong is told. What else goes wrong is told by the cell, when it is measured.
     """
-    status, content = call(_misfits, cells, timeout)
-    return content if status == "ok" else {}
+    cores = len(os.sched_getaffinity(0))
+    parts = [cells[first::cores] for first in range(cores) if cells[first:]]
+    answers = [answer for _, answer in beside(partial(call, _misfits, timeout=timeout), parts, cores)]
+    return {label: why for status, content in answers if status == "ok" for label, why in content.items()}
 
 
 def train_here(cell: Cell, report: Callable[[int, float, float], None]) -> Outcome:
@@ -178,11 +186,13 @@ def _misfits(cells: Sequence[Cell]) -> dict[str, str]:
 
 def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> tuple[Any, Any]:
     """Run a function in a fresh process; whatever happens to that process is told in the answer."""
-    context = start_server()
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(sender, function, argument), daemon=True)
-    with _without_main():
-        process.start()
+    with _STARTING:
+        context = start_server()
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_child, args=(sender, function, argument), daemon=True)
+        with _without_main():
+            process.start()
+        _RUNNING.add(process)
     sender.close()
     try:
         if not receiver.poll(timeout):
@@ -199,9 +209,28 @@ def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> tuple
         hint = "; the system may have run out of memory" if name == "SIGKILL" else ""
         return "crashed", f"its process was ended by {name}{hint}"
     finally:
+        _RUNNING.discard(process)
         process.kill()
         process.join()
         receiver.close()
+
+
+def beside(function: Callable[[Any], Any], arguments: Sequence[Any], jobs: int) -> Iterator[tuple[Any, Any]]:
+    """Call a function that measures, for several arguments at once; each with its answer, as they come.
+
+    Ctrl-C ends what runs.
+    """
+    with ThreadPoolExecutor(jobs) as pool:
+        asked = {pool.submit(function, argument): argument for argument in arguments}
+        try:
+            for future in as_completed(asked):
+                yield asked[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            with _STARTING:
+                for process in list(_RUNNING):
+                    process.kill()
+            raise
 
 
 @contextmanager
@@ -238,8 +267,11 @@ def start_server() -> ForkServerContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["PYTHONSAFEPATH"] = "1"  # else it imports the package from the working folder, if that holds one
+    if current_thread() is not main_thread():  # which alone may handle signals
+        forkserver.ensure_running()
+        return context
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         forkserver.ensure_running()
     finally:

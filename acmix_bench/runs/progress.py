@@ -50,12 +50,14 @@ class Progress:
         self._bar.stop()
 
     def start(self, cells: Sequence[Cell]) -> None:
-        """A cell begins, or several that are timed together."""
-        what = cells[0].row.label if len(cells) == 1 else f"{len(cells)} rows"
-        self._bar.update(self._task, description=f"{cells[0].meter}  {what}", refresh=True)
+        """A cell begins, or several that are timed together or need not wait for each other."""
+        meters = dict.fromkeys(cell.meter for cell in cells)
+        rows = dict.fromkeys(cell.row.label for cell in cells)
+        what = next(iter(rows)) if len(rows) == 1 else f"{len(rows)} rows"
+        self._bar.update(self._task, description=f"{', '.join(meters)}  {what}", refresh=True)
 
-    def finish(self, record: Record) -> None:
-        """A cell has ended, one way or another."""
+    def finished(self, record: Record) -> Record:
+        """A cell has ended, one way or another; gives its record back."""
         cell = record.cell
         self._left.remove(cell)
         self._done += 1
@@ -65,6 +67,7 @@ class Progress:
         self._bar.update(self._task, completed=self._done, left=self._time_left(), refresh=True)
         if not self._is_watched and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self.say(f"{self._done} of {self._total} cells, {self._time_left()}")
+        return record
 
     def _time_left(self) -> str:
         if any(cell.meter not in self._seconds for cell in self._left):

@@ -72,6 +72,7 @@ class Meter:
         trains: whether it needs a backward pass.
         reads_data: whether it reads images of the data set, not only their size.
         passes: multiply-adds of a timed step, in those of one forward pass.
+        alone: whether nothing else may run on the machine meanwhile.
         ceiling: whether a timing only says what the machine could reach, and is no result itself.
         threshold: how much slower, as a share, is a regression.
     """
@@ -84,6 +85,7 @@ class Meter:
     trains: bool = False
     reads_data: bool = False
     passes: int = 1
+    alone: bool = True
     ceiling: bool = False
     threshold: float = 0.02
 
@@ -91,6 +93,8 @@ class Meter:
         missing = [key for key in ("device", "dtype", "batch", *EFFORT) if key not in self.reads]
         if self.repeats == "processes" and missing:
             raise UserError(f"Meter: reads: a timing reads {', '.join(missing)} too")
+        if self.repeats == "processes" and not self.alone:
+            raise UserError("Meter: alone: a timing must be alone on the machine")
 
     @property
     def is_timing(self) -> bool:
