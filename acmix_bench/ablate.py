@@ -78,7 +78,8 @@ def plan_of(experiment: Experiment, rows: Sequence[Row]) -> Plan:
     environment = this_environment()
     protocol = experiment.protocol.model_copy(update={"threads": experiment.protocol.threads or environment.cores})
     cells = cells_of(rows, experiment.meters, protocol, lambda *_: "")
-    code = {f"{cell.row.label} {cell.meter}": code_of(cell.row, cell.meter) for cell in cells if not cell.repeat}
+    each = {f"{cell.row.label} {cell.meter}": cell for cell in cells}
+    code = {name: code_of(cell.row, cell.meter) for name, cell in each.items()}
     experiment = experiment.model_copy(update={"protocol": protocol})
     return Plan(experiment=experiment, rows=tuple(rows), code=code, environment=environment)
 

@@ -103,10 +103,11 @@ class SeedPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """All rows of a run, the baseline first."""
+    """All rows of a run, the baseline first. `others` are timings that are not to be compared with these."""
 
     run: Run
     lines: tuple[Line, ...]
+    others: tuple[Comparison, ...] = ()
 
     @property
     def speed_meters(self) -> list[str]:
@@ -144,10 +145,10 @@ def compare(run: Run) -> Comparison:
                 parity=next((r.values.get("difference") for r in once if r.cell.meter == "parity"), None),
                 withheld=withheld[row.label],
                 failures=tuple(record for record in records if record.status != "ok"),
-                missing=planned[row.label] - len(records),
+                missing=0 if run.plan.merged else planned[row.label] - len(records),
             )
         )
-    return Comparison(run=run, lines=tuple(lines))
+    return Comparison(run=run, lines=tuple(lines), others=tuple(map(compare, run.others)))
 
 
 def withheld_of(run: Run) -> dict[str, str | None]:

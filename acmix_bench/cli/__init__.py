@@ -70,6 +70,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "table": view.table,
     "plan": view.plan,
     "compare": versions.compare_runs,
+    "merge": versions.merge,
     "regress": versions.regress,
     "plot": view.plot,
     "import-weights": weights.import_weights,

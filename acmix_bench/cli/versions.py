@@ -1,4 +1,4 @@
-"""Commands that hold one version against another: compare, regress, and serve, which regress drives."""
+"""Commands that take several runs or versions: compare, merge, regress, and serve, which regress drives."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from acmix_bench.cli.common import JsonOption, ResultsOption, SetOption, note
+from acmix_bench.errors import UserError
 from acmix_bench.spec import library
 
 if TYPE_CHECKING:
@@ -46,6 +47,38 @@ def compare_runs(
     raise typer.Exit(
         _gate(load_run(base, results), load_run(head, results), thresholds, allow_unlike=allow_unlike, as_json=as_json)
     )
+
+
+def merge(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of runs, or names below the results.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")],
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Make one run of those of several machines or seeds: scores are pooled, timings stay apart.
+
+    What two runs have is told, and stands once. Timings of different runs are never in one comparison.
+
+    \b
+    Examples:
+      acmix-bench ablate -e paths --set first_seed=5 --results elsewhere
+      acmix-bench merge results/paths elsewhere/paths --out results/paths-of-two
+    """
+    from acmix_bench.ablate import write_tables
+    from acmix_bench.analysis.compare import compare
+    from acmix_bench.report.table import render
+    from acmix_bench.runs.merge import merge as merged
+    from acmix_bench.runs.store import Store, load_run
+
+    if len(runs) < 2:
+        raise UserError("merge takes two runs or more")
+    run, notes = merged([(name, load_run(name, results)) for name in runs])
+    store, comparison = Store(out), compare(run)
+    store.keep(run)
+    write_tables(store, comparison)
+    print(render(comparison, "text"), end="")
+    for line in notes:
+        note(line)
+    print(f"Records and tables: {out}/")
 
 
 def regress(

@@ -32,9 +32,13 @@ def frame_of(comparison: Comparison) -> pd.DataFrame:
         METER_peak_bytes, METER_of_matmul (a share), METER_noise_floor (of the logarithm of a ratio),
             METER_first_seconds, METER_batch (images).
         status: ok, or how cells of the row failed; not_measured: cells that have no record; problems: what went wrong.
+        timed_on: of a merged run, the machine of the timings; the rows of each further machine follow.
     """
-    names = comparison.run.plan.experiment.meters
-    return _typed([numbers_of(line, names) for line in comparison.lines])
+    rows = []
+    for one in (comparison, *comparison.others):
+        machine = {"timed_on": str(one.run.plan.environment)} if comparison.run.plan.merged else {}
+        rows += [numbers_of(line, one.run.plan.experiment.meters) | machine for line in one.lines]
+    return _typed(rows)
 
 
 def samples_of(run: Run) -> pd.DataFrame:
@@ -45,19 +49,21 @@ def samples_of(run: Run) -> pd.DataFrame:
         meter; process: its number; block: of the process, in each of which every row has its turn.
         batch (images); seconds: a step of that batch.
         control: whether it is of the second copy of a first row, by which the noise floor is known.
+        machine: where it was timed.
     """
     lines = []
-    for record in run.records:
+    for record in (record for one in (run, *run.others) for record in one.records):
         cell, values = record.cell, record.values
         if record.status != "ok" or not meters.find(cell.meter).is_timing:
             continue
         case = {"variant": cell.row.label, **cell.row.case.model_dump(include={"backbone", "data", "image_size"})}
         of = {**case, "meter": cell.meter, "process": cell.repeat, "batch": values["batch"]}
+        machine = {"machine": str(record.environment)}
         for key, control in (("seconds", False), ("again_seconds", True)):
             for block, seconds in enumerate(values.get(key, ())):
-                lines.append(of | {"block": block, "seconds": seconds, "control": control})
+                lines.append(of | {"block": block, "seconds": seconds, "control": control} | machine)
     columns = ("variant", "backbone", "data", "image_size", "meter", "process", "block", "batch", "seconds", "control")
-    return pd.DataFrame(lines, columns=list(columns))
+    return pd.DataFrame(lines, columns=[*columns, "machine"])
 
 
 def to_csv(comparison: Comparison) -> str:

@@ -33,12 +33,20 @@ class Record(Value):
 
 
 class Plan(Value):
-    """What a run set out to measure, and where. `code` is the version of what each row runs, by label and meter."""
+    """What a run set out to measure, and where.
+
+    Attributes:
+        code: the version of what each row runs, by label and meter.
+        merged: of a run that was made of others, their names.
+        pooled: the other environments that its counts and scores come from.
+    """
 
     experiment: Experiment
     rows: tuple[Row, ...]
     code: dict[str, str]
     environment: Environment
+    merged: tuple[str, ...] = ()
+    pooled: tuple[Environment, ...] = ()
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -57,14 +65,17 @@ class KeptPlan(Plan):
 
     A version with more axes would give others, and still can read what was measured. `file` is the experiment's, seen
     from the folder of the run: nothing where it came with the package, and None where that was not written down.
+    `others` are folders in that folder: runs whose timings stand apart.
     """
 
     keys: tuple[str, ...]
     file: str | None = None
+    others: tuple[str, ...] = ()
 
 
 class Run(Value):
-    """A plan with the records that exist of it: what the views read."""
+    """A plan with the records that exist of it: what the views read. `others` are timings that stand apart."""
 
     plan: Plan
     records: tuple[Record, ...]
+    others: tuple[Run, ...] = ()

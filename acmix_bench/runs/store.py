@@ -11,6 +11,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pydantic import ValidationError
 
@@ -50,6 +51,21 @@ class Store:
             kept = KeptPlan(**plan.model_dump(), keys=tuple(cell.key for cell in plan.cells), file=seen)
             self.write("run.json", kept.model_dump_json(indent=1))
             yield
+
+    def keep(self, run: Run) -> None:
+        """Write a run that was made of others. It stands there whole, or not at all.
+
+        Raises:
+            UserError: where the folder is not empty, or cannot be written.
+        """
+        whole = self.folder
+        with self._writing():
+            if whole.exists() and any(whole.iterdir()):
+                raise UserError(f"{whole}: is not empty; choose another folder with --out")
+            whole.parent.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(prefix=f".{whole.name}.", dir=whole.parent) as unfinished:
+                _write_run(run, Path(unfinished, "run"))
+                Path(unfinished, "run").replace(whole)
 
     def _refuse_another_experiment(self, experiment: Experiment, file: str) -> None:
         try:
@@ -92,13 +108,13 @@ class Store:
             reason = f"cannot be written ({error.strerror}); choose another folder with --results"
             raise UserError(f"{self.folder}: {reason}") from error
 
-    def finished(self, keys: Collection[str], environment: Environment) -> dict[str, Record]:
-        """The newest record of each of these cells that was measured in this environment."""
+    def finished(self, keys: Collection[str], *environments: Environment) -> dict[str, Record]:
+        """The newest record of each of these cells that was measured in one of these environments."""
         wanted = set(keys)
         return {
             record.key: record
             for record in self._records()
-            if record.key in wanted and record.environment == environment
+            if record.key in wanted and record.environment in environments
         }
 
     def load(self) -> Run:
@@ -113,7 +129,7 @@ class Store:
             raise UserError(f"{self.folder}: no run here ({error.strerror}: run.json)") from error
         except (ValidationError, UserError) as error:
             raise UserError(f"{self.folder}/run.json: not a run that this version can read") from error
-        finished = self.finished(plan.keys, plan.environment)
+        finished = self.finished(plan.keys, plan.environment, *plan.pooled)
         rows = {row.content: row for row in plan.rows}
         records = []
         for key in plan.keys:
@@ -121,7 +137,7 @@ class Store:
                 # It may be from a run that had another name for the row.
                 row = rows.get(record.cell.row.content, record.cell.row)
                 records.append(record.model_copy(update={"cell": record.cell.model_copy(update={"row": row})}))
-        return Run(plan=plan, records=tuple(records))
+        return Run(plan=plan, records=tuple(records), others=tuple(Store(self.folder / n).load() for n in plan.others))
 
     def _records(self) -> Iterator[Record]:
         """Every whole line; one that a kill cut short, or that an older version wrote, is passed over."""
@@ -136,6 +152,16 @@ class Store:
                 yield Record.model_validate_json(line)
             except (ValidationError, UserError):
                 continue
+
+
+def _write_run(run: Run, folder: Path) -> None:
+    folder.mkdir()
+    names = tuple(f"timings-{number}" for number in range(2, len(run.others) + 2))
+    plan = KeptPlan(**run.plan.model_dump() | {"others": names})
+    (folder / "records.jsonl").write_text("".join(r.model_dump_json() + "\n" for r in run.records), encoding="utf-8")
+    (folder / "run.json").write_text(plan.model_dump_json(indent=1), encoding="utf-8")
+    for name, other in zip(names, run.others, strict=True):
+        _write_run(other, folder / name)
 
 
 def runs_below(results: Path) -> Sequence[str]:

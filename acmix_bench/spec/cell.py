@@ -81,11 +81,12 @@ def cells_of(
     if any(meter.is_timing for meter in found.values()) and "parity" not in found:
         found = {"parity": known_meters.find("parity")} | found
     repeats = {"processes": protocol.processes, "seeds": protocol.seeds, "once": 1}
+    first = {"processes": 0, "seeds": protocol.first_seed, "once": 0}
     return [
         Cell(
             row=row,
             meter=name,
-            repeat=repeat,
+            repeat=first[meter.repeats] + repeat,
             protocol=read_by(name, protocol),
             code=code(row, name),
         )

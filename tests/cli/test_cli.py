@@ -162,7 +162,8 @@ def test_ctrl_c_while_starting_is_one_line(seconds: float, tmp_path: Path) -> No
     time.sleep(0.15 + seconds)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    # Python itself ends by the signal where it came within an `exec` of an import; a shell says 130 of both.
+    assert process.returncode in (130, -signal.SIGINT)
     assert err.startswith("interrupted")
     assert err.count("\n") == 1
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from acmix_bench import meters
 from acmix_bench.analysis.compare import Comparison
 from acmix_bench.analysis.published import figures_of
@@ -31,4 +33,7 @@ def tables(comparison: Comparison) -> list[Table]:
         made.append(published_table(comparison))
     if "macs" in names:
         made += [cost_table(comparison), ledger_table(comparison), counter_table(comparison)]
+    for other in comparison.others:
+        apart = f"{', '.join(other.run.plan.merged)}: timed apart, not to be compared with the timings above"
+        made += [replace(main_table(other), title=apart), speed_table(other)]
     return made

@@ -40,8 +40,19 @@ def main_table(comparison: Comparison) -> Table:
             *_reading(comparison),
             *_problems(comparison),
             f"Measured on {run.plan.environment}, {cells} in {took}.",
+            *_merged(comparison),
         ],
     )
+
+
+def _merged(comparison: Comparison) -> list[str]:
+    """What a run is made of, where it was made of several."""
+    plan = comparison.run.plan
+    if len(plan.merged) < 2:
+        return []
+    elsewhere = "".join(f"; on {environment}" for environment in plan.pooled)
+    pooled = f" Counts and scores are also from elsewhere{elsewhere}." * bool(plan.pooled)
+    return [f"Merged from {', '.join(plan.merged)}.{pooled}"]
 
 
 def mix_table(comparison: Comparison) -> Table:
