@@ -17,7 +17,7 @@ from acmix_bench.report.table import render
 from acmix_bench.runs import local
 from acmix_bench.runs.code import code_of
 from acmix_bench.runs.environment import machine_state, this_environment
-from acmix_bench.runs.progress import Progress
+from acmix_bench.runs.progress import Loudness, Progress
 from acmix_bench.runs.record import Plan, Record, Run
 from acmix_bench.runs.store import Store
 from acmix_bench.spec import library
@@ -90,6 +90,7 @@ def ablate(
     *,
     insisted: Collection[str] = (),
     file: Path | None = None,
+    loudness: Loudness = "normal",
     measure: Measure = local.measure,
     misfits: Misfits = local.misfits,
 ) -> Finished:
@@ -111,7 +112,7 @@ def ablate(
     measured, interrupted = 0, False
     with store.opened(plan, file):
         try:
-            for record in records(plan, done, measure, withheld):
+            for record in records(plan, done, measure, withheld, loudness):
                 store.append(record)
                 measured += record.status != "withheld"
         except KeyboardInterrupt:
@@ -147,8 +148,16 @@ def named(command: str) -> Experiment:
     return library.load_experiment("custom").model_copy(update={"name": command, "question": question, "meters": names})
 
 
-def measure_named(command: str, models: Sequence[str], variants: Sequence[str], settings: Sequence[str]) -> Comparison:
+def measure_named(
+    command: str,
+    models: Sequence[str],
+    variants: Sequence[str],
+    settings: Sequence[str],
+    sizes: Sequence[int] = (),
+) -> Comparison:
     """Measure models by name, or else on nano these variants, or all that have all the command's meters.
+
+    With `sizes` the models are torch modules of the user's own, and these the sizes of their input without the batch.
 
     Raises:
         UserError: for both, an unknown name, or a row that cannot be.
@@ -157,7 +166,9 @@ def measure_named(command: str, models: Sequence[str], variants: Sequence[str], 
     if models and variants:
         raise UserError("give models or variants, not both: a model names its variant, as in nano-acmix")
     experiment = library.with_settings(named(command), list(settings))
-    if models:
+    if models and sizes:
+        rows = [backbones.whole_model(model, sizes) for model in models]
+    elif models:
         rows = rows_of(experiment.model_copy(update={"models": tuple(models)}))
     else:
         known = {name: library.load_variant(name).runs for name in library.known("variant")}
@@ -200,7 +211,11 @@ def fitting(plan: Plan, insisted: Collection[str], misfits: Misfits) -> Mapping[
 
 
 def records(
-    plan: Plan, done: Collection[str], measure: Measure, withheld: Mapping[str, str] | None = None
+    plan: Plan,
+    done: Collection[str],
+    measure: Measure,
+    withheld: Mapping[str, str] | None = None,
+    loudness: Loudness = "normal",
 ) -> Iterator[Record]:
     """Measure the cells that are not done, in order. Timings that belong together are made together, or again."""
     groups = [cells for cells in groups_of(plan.cells) if any(cell.key not in done for cell in cells)]
@@ -208,7 +223,7 @@ def records(
     alone = {cell.meter: meters.find(cell.meter).alone for cell in plan.cells}
     together = [cells for cells in groups if not alone[cells[0].meter]]
     measured = partial(measured_now, plan=plan, measure=measure, withheld=withheld or {})
-    with Progress(plan.cells, set(done) - left) as progress:
+    with Progress(plan.cells, set(done) - left, loudness) as progress:
         for label, reason in (withheld or {}).items():
             progress.say(f"{label} is withheld: {reason}")
         if together:

@@ -83,15 +83,18 @@ def run(
     return Results(comparison=finished.comparison)
 
 
-def flops(*models: str, variants: Sequence[str] = (), **settings: Any) -> DataFrame:
+def flops(*models: str, variants: Sequence[str] = (), input: Sequence[int] = (), **settings: Any) -> DataFrame:
     """Parameters and multiply-adds of models, or of variants on the nano backbone: see `report.frame.frame_of`.
+
+    Args:
+        input: the sizes of the input, without the batch, of torch modules of your own: "package.module:Class".
 
     Example: flops("resnet50", "resnet50-acmix")[["variant", "parameters", "macs"]]
 
     Raises:
         UserError: for a name that is not known, or sizes that cannot be.
     """
-    return Results(comparison=flow.measure_named("flops", models, variants, as_settings(settings))).frame()
+    return Results(comparison=flow.measure_named("flops", models, variants, as_settings(settings), input)).frame()
 
 
 def throughput(*models: str, variants: Sequence[str] = (), **settings: Any) -> DataFrame:

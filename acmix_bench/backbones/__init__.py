@@ -8,13 +8,14 @@ in a module of your own, as `Backbone(...)`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from acmix_bench import data
 from acmix_bench.errors import UserError, unknown
 from acmix_bench.ops import ATTENTIONS
 from acmix_bench.spec import plugins
@@ -24,6 +25,9 @@ from acmix_bench.spec.library import load_variant
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+WHOLE = "model of "  # a backbone of this name is a reference to a whole model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +84,19 @@ def _swin(operator: Any, *, name: str, **sizes: int) -> nn.Module:
     from acmix_bench.backbones.swin import swin
 
     return swin(name, operator, **sizes)
+
+
+def _whole_model(operator: Any, *, reference: str, **sizes: int) -> Any:
+    from torch import nn
+
+    made = plugins.load("model", reference, known={})
+    try:
+        model = made if isinstance(made, nn.Module) else made()
+    except TypeError as error:
+        raise UserError(f"{error}; name a class or function that needs no arguments") from error
+    if not isinstance(model, nn.Module):
+        raise UserError(f"gives no torch module, but {model!r:.40}")
+    return model
 
 
 def _of_the_paper(
@@ -141,7 +158,13 @@ def find(name: str) -> Backbone:
     """
     if name == "operator-C":
         raise UserError("backbone 'operator-C': write the number of channels for C, as in operator-64")
-    entry = plugins.find("backbone", "operator-C" if is_single_operator(name) else name, BACKBONES, Backbone)
+    if is_whole_model(name):
+        reference = name.removeprefix(WHOLE)
+        plugins.check_reference("model", reference)
+        return Backbone(summary="a model of yours", build=partial(_whole_model, reference=reference), image_size=1)
+    hint = "; a torch module as it is can be counted: acmix-bench flops, with --input 3,224,224"
+    known = "operator-C" if is_single_operator(name) else name
+    entry = plugins.find("backbone", known, BACKBONES, Backbone, hint=hint)
     if entry.attention not in ATTENTIONS:
         raise unknown("attention", entry.attention, ATTENTIONS, where=f"backbone {name}")
     return entry
@@ -150,6 +173,24 @@ def find(name: str) -> Backbone:
 def is_single_operator(name: str) -> bool:
     """Whether the backbone is one operator: no image goes in and no class comes out."""
     return re.fullmatch(r"operator-[1-9]\d*", name) is not None
+
+
+def is_whole_model(name: str) -> bool:
+    """Whether it is a torch module of the user's own, which takes no operator of ours: it can be counted."""
+    return name.startswith(WHOLE)
+
+
+def whole_model(reference: str, sizes: Sequence[int]) -> Row:
+    """The row of a torch module of the user's own, whose input has these sizes, without the batch.
+
+    Raises:
+        UserError: for a name that is no reference to something.
+    """
+    if ":" not in reference:
+        raise UserError(f"--input is for a model of your own; '{reference}' has its input's size behind an @")
+    plugins.check_reference("model", reference)
+    case = Case(backbone=WHOLE + reference, image_size=sizes[-1], data=data.random_of(sizes))
+    return Row(label=reference, variant=load_variant("plain"), case=case)
 
 
 def find_model(name: str) -> Row:

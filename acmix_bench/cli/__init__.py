@@ -14,24 +14,23 @@ from typing import Annotated
 import typer
 
 from acmix_bench.cli import measure, own, versions, view, weights
-from acmix_bench.cli.common import note
+from acmix_bench.cli.common import as_help, is_watched, note
 from acmix_bench.errors import Interrupted, UserError
 
 app = typer.Typer(
-    help="""Benchmark and ablation harness for ACmix, the mix of convolution and self-attention.
+    help=as_help("""Benchmark and ablation harness for ACmix, the mix of convolution and self-attention.
 
 \b
 Examples:
-  acmix-bench ablate --experiment paths        the main job: a comparison table in minutes
-  acmix-bench ablate --variant shift=tensor    one change against the baseline
-  acmix-bench flops operator-64-acmix@28       MACs by stage, and what counters miss
-  acmix-bench compare base head                what one run is slower or dearer in than another
-  acmix-bench check mixers.py:MyMixer          does an operator of yours keep its contract?
-  acmix-bench list                             all names that the other commands take
-""",
+  acmix-bench ablate --experiment paths       the main job: a table in minutes
+  acmix-bench ablate --variant shift=tensor   one change against the baseline
+  acmix-bench flops operator-64-acmix@28      MACs by stage, and by counters
+  acmix-bench compare base head               what became slower or dearer
+  acmix-bench check mixers.py:MyMixer         does your operator work here?
+  acmix-bench list                            all names that commands take
+"""),
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich" if is_watched() else None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -59,25 +58,35 @@ def _options(
     """Options of the command line as a whole."""
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "list": view.list_names,
-    "show": view.show,
-    "ablate": measure.ablate,
-    "flops": measure.flops,
-    "throughput": measure.throughput,
-    "train": measure.train,
-    "check": own.check,
-    "table": view.table,
-    "plan": view.plan,
-    "compare": versions.compare_runs,
-    "merge": versions.merge,
-    "regress": versions.regress,
-    "plot": view.plot,
-    "import-weights": weights.import_weights,
-    "predict": weights.predict,
+# By what somebody wants; a terminal shows them in these groups.
+COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Measure": {
+        "ablate": measure.ablate,
+        "flops": measure.flops,
+        "throughput": measure.throughput,
+        "train": measure.train,
+    },
+    "Look": {
+        "list": view.list_names,
+        "show": view.show,
+        "table": view.table,
+        "plot": view.plot,
+        "plan": view.plan,
+    },
+    "Hold runs and versions beside each other": {
+        "compare": versions.compare_runs,
+        "merge": versions.merge,
+        "regress": versions.regress,
+    },
+    "Bring your own": {
+        "check": own.check,
+        "import-weights": weights.import_weights,
+        "predict": weights.predict,
+    },
 }
-for name, command in COMMANDS.items():
-    app.command(name)(command)
+for panel, commands in COMMANDS.items():
+    for name, command in commands.items():
+        app.command(name, rich_help_panel=panel, help=as_help(command.__doc__ or ""))(command)
 app.command("serve", hidden=True)(versions.serve)
 
 

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from acmix_bench.cli import complete
+
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="key=value of the protocol, backbone or image_size. Repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="key=value of the protocol, backbone or image_size. Repeatable.",
+        autocompletion=complete.settings,
+    ),
+]
+ExperimentOption = Annotated[
+    str, typer.Option("--experiment", "-e", help="A name or a YAML file.", autocompletion=complete.experiments)
 ]
 ResultsOption = Annotated[Path, typer.Option("--results", help="Folder of results.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print raw values as JSON.")]
+
+
+def is_watched() -> bool:
+    """Whether somebody looks at a terminal and takes colours; what is piped stays plain text."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def as_help(text: str) -> str:
+    """A docstring as help: on a terminal its examples stand out."""
+    if not is_watched():
+        return text
+    text = re.sub(r"^( *)(Examples?:)", r"\1[bold]\2[/]", text, flags=re.MULTILINE)
+    return re.sub(r"((?<=\s)acmix-bench .*?)(  .*)?$", r"[cyan]\1[/][dim]\2[/]", text, flags=re.MULTILINE)
 
 
 def note(line: str) -> None:

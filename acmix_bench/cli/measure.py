@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,30 +11,54 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from acmix_bench import backbones
-from acmix_bench.cli.common import JsonOption, ResultsOption, SetOption, note
+from acmix_bench.cli import complete
+from acmix_bench.cli.common import ExperimentOption, JsonOption, ResultsOption, SetOption, note
 from acmix_bench.errors import Interrupted, UserError
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import Row
 
 if TYPE_CHECKING:
     from acmix_bench.analysis.compare import Comparison
+    from acmix_bench.runs.progress import Loudness
 
+PRINTED = "What is printed"
 VariantOption = Annotated[
     list[str] | None,
-    typer.Option("--variant", "-v", help="A name, a YAML file, or axis=value[,value][,axis=value...]. Repeatable."),
+    typer.Option(
+        "--variant",
+        "-v",
+        help="A name, a YAML file, or axis=value[,value][,axis=value...]. Repeatable.",
+        autocompletion=complete.variants,
+    ),
 ]
 ModelsArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[MODEL]...", help="BACKBONE[-VARIANT][@SIZE]: nano, nano-acmix@32, operator-64-acmix."),
+    typer.Argument(
+        metavar="[MODEL]...",
+        help="BACKBONE[-VARIANT][@SIZE]: nano, nano-acmix@32, operator-64-acmix.",
+        autocompletion=complete.models,
+    ),
 ]
 
 
 def ablate(
-    experiment: Annotated[str, typer.Option("--experiment", "-e", help="A name or a YAML file.")] = "custom",
+    experiment: ExperimentOption = "custom",
     variant: VariantOption = None,
     settings: SetOption = None,
     results: ResultsOption = Path("results"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells, measure nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the cells, measure nothing.", rich_help_panel=PRINTED)
+    ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Print what explains the result too: mix, costs.", rich_help_panel=PRINTED)
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="No progress, and no notes below the tables.", rich_help_panel=PRINTED),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Tell every cell when it is measured.", rich_help_panel=PRINTED)
+    ] = False,
 ) -> None:
     """Measure an experiment's variants and print the comparison tables.
 
@@ -45,9 +70,13 @@ def ablate(
       acmix-bench ablate --variant shift=tensor
       acmix-bench ablate --variant mix=fixed,alpha,heads=2,4 --set epochs=4
     """
+    if quiet and verbose:
+        raise UserError("--quiet and --verbose: choose one")
     chosen = library.with_settings(library.load_experiment(experiment), settings or [])
     from acmix_bench import ablate as flow
     from acmix_bench.report.rounding import several
+    from acmix_bench.report.table import decisive, tables
+    from acmix_bench.report.terminal import show
     from acmix_bench.runs.store import Store
 
     plan = flow.plan_of(chosen, flow.rows_of(chosen, variant or []))
@@ -59,9 +88,14 @@ def ablate(
         print(f"{several(len(plan.cells), 'cell', 'cells')}, {len(finished)} done, in {store.folder}")
         return
     insisted = {row.label for row in plan.rows} - {row.label for row in flow.rows_of(chosen)} if variant else set()
-    outcome = flow.ablate(plan, store, insisted=insisted, file=library.own_file("experiment", experiment))
-    _print_tables(outcome.comparison)
-    print(f"Records and tables: {store.folder}/")
+    loudness: Loudness = "quiet" if quiet else "verbose" if verbose else "normal"
+    file = library.own_file("experiment", experiment)
+    outcome = flow.ablate(plan, store, insisted=insisted, file=file, loudness=loudness)
+    first, whole = decisive(outcome.comparison), tables(outcome.comparison)
+    show(whole if every else first, notes=not quiet)
+    more = several(len(whole) - len(first), "more table", "more tables")
+    rest = f"  ({more}: acmix-bench table {shlex.quote(str(store.folder))})" if len(whole) > len(first) else ""
+    print(f"Records and tables: {store.folder}/{'' if every or quiet else rest}")
     if not outcome.measured and not outcome.interrupted:
         note(f"nothing was left to measure; remove {store.folder} to measure again")
     if outcome.interrupted:
@@ -72,6 +106,10 @@ def ablate(
 def flops(
     model: ModelsArgument = None,
     variant: VariantOption = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option("--input", metavar="C,H,W", help="Input of a torch module of your own, package.module:Class."),
+    ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Break each model down by layer and stage.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail where an operation is in no book of the ledger.")
@@ -89,21 +127,23 @@ def flops(
       acmix-bench flops operator-64-acmix@28
       acmix-bench flops nano nano-acmix@32 --layers
       acmix-bench flops resnet50-acmix --strict
+      acmix-bench flops mine.py:MyModel --input 3,224,224
     """
     from acmix_bench import ablate as flow
 
-    comparison = flow.measure_named("flops", model or (), variant or (), settings or [])
+    comparison = flow.measure_named("flops", model or (), variant or (), settings or [], _sizes(sizes, model or []))
     if as_json:
         _print_json(comparison, ("layers",) if layers else ())
     else:
         _print_tables(comparison)
     if layers and not as_json:
         from acmix_bench.report.table.cost import layer_table, stage_table
+        from acmix_bench.report.terminal import show
 
         for line in comparison.lines:
             if line.count("macs", "layers"):
-                print("\n" + layer_table(line).render("text"), end="")
-                print("\n" + stage_table(line).render("text"), end="")
+                print()
+                show([layer_table(line), stage_table(line)])
     if strict:
         _refuse_unknown(comparison)
     raise typer.Exit(_exit_code(comparison))
@@ -132,7 +172,10 @@ def throughput(
 
 
 def train(
-    variant: Annotated[str, typer.Option("--variant", "-v", help="A name, a YAML file, or axis=value.")] = "acmix",
+    variant: Annotated[
+        str,
+        typer.Option("--variant", "-v", help="A name, a YAML file, or axis=value.", autocompletion=complete.variants),
+    ] = "acmix",
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     settings: SetOption = None,
     as_json: JsonOption = False,
@@ -169,6 +212,18 @@ def train(
     print(f"top-1 {100 * values['accuracy']:.2f} %")
 
 
+def _sizes(text: str | None, models: Sequence[str]) -> list[int]:
+    """What --input says."""
+    if text is None:
+        return []
+    if not models:
+        raise UserError("--input: say which model, as package.module:Class or file.py:Class")
+    sizes = text.replace("x", ",").split(",")
+    if not all(size.isascii() and size.isdigit() and int(size) for size in sizes):
+        raise UserError(f"--input {text}: write the sizes without the batch, as 3,224,224")
+    return list(map(int, sizes))
+
+
 def _refuse_unknown(comparison: Comparison) -> None:
     """End with exit code 1 where a row's cost is not complete, naming what is not in it."""
     complete = True
@@ -183,9 +238,10 @@ def _refuse_unknown(comparison: Comparison) -> None:
 
 
 def _print_tables(comparison: Comparison) -> None:
-    from acmix_bench.report.table import render
+    from acmix_bench.report.table import tables
+    from acmix_bench.report.terminal import show
 
-    print(render(comparison, "text"), end="")
+    show(tables(comparison))
 
 
 def _print_json(comparison: Comparison, more: Sequence[str] = ()) -> None:

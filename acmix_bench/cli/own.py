@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from acmix_bench.cli import complete
 from acmix_bench.cli.common import note
 from acmix_bench.errors import UserError
 from acmix_bench.ops import ATTENTIONS
@@ -17,10 +18,15 @@ MARKS = {True: "ok", False: "FAILS", None: "-"}
 def check(
     name: Annotated[
         str,
-        typer.Argument(help="package.module:NAME, file.py:NAME, or a name."),
+        typer.Argument(help="package.module:NAME, file.py:NAME, or a name.", autocompletion=complete.names),
     ],
     attention: Annotated[
-        str, typer.Option("--attention", help=f"Of the backbones that an operator is for: {', '.join(ATTENTIONS)}.")
+        str,
+        typer.Option(
+            "--attention",
+            help=f"Of the backbones that an operator is for: {', '.join(ATTENTIONS)}.",
+            autocompletion=complete.one_of(*ATTENTIONS),
+        ),
     ] = "local",
     root: Annotated[str, typer.Option("--data-root", help="Folder of the data sets that are not embedded.")] = "data",
 ) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from acmix_bench.cli.common import JsonOption, ResultsOption, SetOption, note
+from acmix_bench.cli import complete
+from acmix_bench.cli.common import ExperimentOption, JsonOption, ResultsOption, SetOption, note
 from acmix_bench.errors import UserError
 from acmix_bench.spec import library
 
@@ -24,8 +25,10 @@ ThresholdsOption = Annotated[
 
 
 def compare_runs(
-    base: Annotated[str, typer.Argument(help="A run's folder, or its name below the results folder.")],
-    head: Annotated[str, typer.Argument(help="The run that must not be worse.")],
+    base: Annotated[
+        str, typer.Argument(help="A run's folder, or its name below the results folder.", autocompletion=complete.runs)
+    ],
+    head: Annotated[str, typer.Argument(help="The run that must not be worse.", autocompletion=complete.runs)],
     thresholds: ThresholdsOption = None,
     allow_unlike: Annotated[
         bool, typer.Option("--allow-unlike", help="Compare the timings of unlike environments, and mark them.")
@@ -50,7 +53,12 @@ def compare_runs(
 
 
 def merge(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of runs, or names below the results.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Folders of runs, or names below the results.", autocompletion=complete.runs
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")],
     results: ResultsOption = Path("results"),
 ) -> None:
@@ -65,7 +73,8 @@ def merge(
     """
     from acmix_bench.ablate import write_tables
     from acmix_bench.analysis.compare import compare
-    from acmix_bench.report.table import render
+    from acmix_bench.report.table import decisive
+    from acmix_bench.report.terminal import show
     from acmix_bench.runs.merge import merge as merged
     from acmix_bench.runs.store import Store, load_run
 
@@ -75,7 +84,7 @@ def merge(
     store, comparison = Store(out), compare(run)
     store.keep(run)
     write_tables(store, comparison)
-    print(render(comparison, "text"), end="")
+    show(decisive(comparison))
     for line in notes:
         note(line)
     print(f"Records and tables: {out}/")
@@ -85,7 +94,7 @@ def regress(
     base: Annotated[
         Path, typer.Option("--base", help="The Python of an environment with the version to compare with.")
     ],
-    experiment: Annotated[str, typer.Option("--experiment", "-e", help="A name or a YAML file.")] = "regress",
+    experiment: ExperimentOption = "regress",
     budget: Annotated[float, typer.Option("--budget", help="Seconds after which it stops, after 8 pairs.")] = 120.0,
     settings: SetOption = None,
     thresholds: ThresholdsOption = None,
@@ -150,6 +159,7 @@ def _gate(
     from acmix_bench.analysis import gate
     from acmix_bench.analysis.thresholds import labels_of, load_thresholds
     from acmix_bench.report.table.decide import gate_table
+    from acmix_bench.report.terminal import show
 
     limits, differences = load_thresholds(thresholds, labels_of(base, head)), gate.unlike(base, head)
     found = gate.findings(base, head, limits, timings=allow_unlike or not differences)
@@ -159,7 +169,10 @@ def _gate(
     text = json.dumps(told | {"findings": [asdict(finding) for finding in found]}, indent=1)
     if report:
         report.write_text(text + "\n", encoding="utf-8")
-    print(text if as_json else gate_table(found, differences, alone).render("text"), end="")
+    if as_json:
+        print(text)
+    else:
+        show([gate_table(found, differences, alone)])
     if differences and not allow_unlike:
         note("error: timings are not comparable: " + "; ".join(differences) + " differ (--allow-unlike does it)")
     if code == 5:

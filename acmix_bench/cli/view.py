@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from acmix_bench import backbones, data, meters, ops
+from acmix_bench.cli import complete
 from acmix_bench.cli.common import JsonOption, ResultsOption, note
 from acmix_bench.errors import UserError, unknown
 from acmix_bench.spec import library, plugins
@@ -70,7 +71,14 @@ SECTIONS: dict[str, tuple[str, Callable[[], Mapping[str, str]]]] = {
 
 
 def list_names(
-    section: Annotated[str | None, typer.Argument(metavar="[SECTION]", help=f"One of: {', '.join(SECTIONS)}.")] = None,
+    section: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SECTION]",
+            help=f"One of: {', '.join(SECTIONS)}.",
+            autocompletion=complete.one_of(*SECTIONS),
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List variants, experiments, operators, backbones, data sets, meters and axes, a line each, and whose they are.
@@ -94,7 +102,12 @@ def list_names(
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A name that list prints, or a reference to something of your own.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A name that list prints, or a reference to something of your own.", autocompletion=complete.names
+        ),
+    ],
 ) -> None:
     """Show one variant, experiment, table of published figures, operator, backbone, data set, meter, axis or model.
 
@@ -190,8 +203,17 @@ def _told(value: Any) -> str:
 
 
 def table(
-    run: Annotated[str, typer.Argument(help="An experiment with results, or the folder of a run.")],
-    style: Annotated[str, typer.Option("--format", help="text, md, csv, tex, json, or parquet (with --out).")] = "text",
+    run: Annotated[
+        str, typer.Argument(help="An experiment with results, or the folder of a run.", autocompletion=complete.runs)
+    ],
+    style: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="text, md, csv, tex, json, or parquet (with --out).",
+            autocompletion=complete.one_of("text", "md", "csv", "tex", "json", "parquet"),
+        ),
+    ] = "text",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it to this file.")] = None,
     results: ResultsOption = Path("results"),
 ) -> None:
@@ -203,7 +225,8 @@ def table(
       acmix-bench table paths --format parquet --out paths.parquet
     """
     from acmix_bench.analysis.compare import compare
-    from acmix_bench.report.table import render
+    from acmix_bench.report import terminal
+    from acmix_bench.report.table import render, tables
     from acmix_bench.report.table.grid import FORMATS
     from acmix_bench.runs.store import load_run
 
@@ -211,6 +234,9 @@ def table(
     if style not in known:
         raise unknown("format", style, known)
     comparison = compare(load_run(run, results))
+    if style == "text" and out is None:
+        terminal.show(tables(comparison))
+        return
     if style in FORMATS:
         text = render(comparison, style)
     else:
@@ -234,7 +260,7 @@ def table(
 
 
 def plan(
-    run: Annotated[str, typer.Argument(help="A run with accuracies: the pilot.")],
+    run: Annotated[str, typer.Argument(help="A run with accuracies: the pilot.", autocompletion=complete.runs)],
     detect: Annotated[float, typer.Option("--detect", min=0.0001, help="Difference of top-1 in percentage points.")],
     results: ResultsOption = Path("results"),
 ) -> None:
@@ -243,6 +269,7 @@ def plan(
     Example: acmix-bench plan paths --detect 0.5
     """
     from acmix_bench.analysis.compare import seed_plan
+    from acmix_bench.report import terminal
     from acmix_bench.report.table.decide import seed_table
     from acmix_bench.runs.store import load_run
 
@@ -250,11 +277,13 @@ def plan(
     if not plans:
         note(f"error: {run} has no row with accuracies of two seeds or more beside its baseline")
         raise typer.Exit(5)
-    print(seed_table(plans, detect / 100).render("text"), end="")
+    terminal.show([seed_table(plans, detect / 100)])
 
 
 def plot(
-    run: Annotated[str, typer.Argument(help="An experiment with results, or the folder of a run.")],
+    run: Annotated[
+        str, typer.Argument(help="An experiment with results, or the folder of a run.", autocompletion=complete.runs)
+    ],
     out: Annotated[Path | None, typer.Option("--out", help="Image file; its suffix chooses the format.")] = None,
     results: ResultsOption = Path("results"),
 ) -> None:

@@ -7,12 +7,19 @@ from typing import Annotated
 
 import typer
 
+from acmix_bench.cli import complete
+
+ModelOption = Annotated[
+    str,
+    typer.Option("--model", "-m", help="BACKBONE-VARIANT, such as swin-t-acmix.", autocompletion=complete.models),
+]
+
 
 def import_weights(
     source: Annotated[
         Path, typer.Argument(help="A checkpoint, .pth or .safetensors: the released code's, timm's or torchvision's.")
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="BACKBONE-VARIANT, such as swin-t-acmix.")],
+    model: ModelOption,
     out: Annotated[Path, typer.Option("--out", "-o", help="The safetensors file to write.")],
 ) -> None:
     """Turn a released checkpoint into weights of ours. Tensors only: no code of the file runs.
@@ -26,7 +33,7 @@ def import_weights(
 
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images to classify.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="BACKBONE-VARIANT, such as swin-t-acmix.")],
+    model: ModelOption,
     weights: Annotated[Path, typer.Option("--weights", "-w", help="What import-weights wrote.")],
 ) -> None:
     """Print the five most likely ImageNet classes of each image.

@@ -7,7 +7,7 @@ module of your own, as `DataSet(...)`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,12 +71,33 @@ DATASETS: dict[str, DataSet] = {
 }
 
 
+RANDOM = "random numbers of "
+
+
+def random_of(sizes: Sequence[int]) -> str:
+    """The name of a data set that a whole model of the user's is counted on: its sizes, without the batch."""
+    return RANDOM + "x".join(map(str, sizes))
+
+
+def sizes_of(name: str, image_size: int) -> tuple[int, ...]:
+    """Of one of its images, at a size that it is asked for: (channels, size, size), or what random numbers have."""
+    if name.startswith(RANDOM):
+        return tuple(map(int, name.removeprefix(RANDOM).split("x")))
+    return find(name).channels, image_size, image_size
+
+
+def _nothing(image_size: int, root: Path) -> Splits:
+    raise UserError("random numbers have no classes to learn")
+
+
 def find(name: str) -> DataSet:
     """A data set by name or reference.
 
     Raises:
         UserError: naming the known ones.
     """
+    if name.startswith(RANDOM):
+        return DataSet(summary="no data set", load=_nothing, channels=sizes_of(name, 0)[0], classes=1)
     return plugins.find("data set", name, DATASETS, DataSet)
 
 

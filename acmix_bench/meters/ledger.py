@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 MACs = Callable[[Any, Any], int]
 
@@ -177,7 +178,8 @@ def keep(
         with torch.no_grad(), Bookkeeper() as keeper:
             model(image, *more)
         return keeper.ledger
-    loss = model(image.clone().requires_grad_(), *more).sum()
+    first, *others = (one.sum() for one in tree_leaves(model(image.clone().requires_grad_(), *more)))
+    loss = sum(others, first)
     with beside or nullcontext(), Bookkeeper() as keeper:
         loss.backward()
     model.zero_grad(set_to_none=True)

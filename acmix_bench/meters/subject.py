@@ -96,15 +96,14 @@ class Subject:
                 module.compile()
 
     def images(self, batch: int, device: torch.device | str | None = None) -> Tensor:
-        """Random input, (batch, channels, size, size)."""
-        channels = data.find(self.case.data).channels
+        """Random input, (batch, channels, size, size), or of a whole model of the user's (batch, *its sizes)."""
+        sizes = data.sizes_of(self.case.data, self.case.image_size)
         if backbones.is_single_operator(self.case.backbone):
-            channels = int(self.case.backbone.removeprefix("operator-"))
-        size = self.case.image_size
+            sizes = (int(self.case.backbone.removeprefix("operator-")), *sizes[1:])
         place = torch.device(device or self.device)
         # Random numbers come from the CPU, so that they are the same on every device.
         drawn_on = place if place.type == "meta" else torch.device("cpu")
-        images = torch.randn(batch, channels, size, size, device=drawn_on)
+        images = torch.randn(batch, *sizes, device=drawn_on)
         return images.to(place, self.weights, memory_format=self.layout)
 
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
@@ -128,7 +127,7 @@ def try_out(cell: Cell) -> None:
     """
     subject = Subject.of(cell)
     variant, case, meter = cell.row.variant, cell.row.case, meters.find(cell.meter)
-    where = f"{cell.row.label} on {case}"
+    where = cell.row.label if backbones.is_whole_model(case.backbone) else f"{cell.row.label} on {case}"
     own = variant.is_own or variant.own_axes or case.backbone not in backbones.BACKBONES
     place = "cpu" if (own and not backbones.is_single_operator(case.backbone)) or variant.is_own else "meta"
     if meter.reads_data and backbones.is_single_operator(case.backbone):

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from statistics import fmean
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -18,15 +19,22 @@ from acmix_bench.spec.cell import Cell
 SECONDS_BETWEEN_LINES = 30
 
 
-class Progress:
-    """Counts cells, tells problems at once, and guesses the time left from the cells of the same meter so far."""
+Loudness = Literal["quiet", "normal", "verbose"]
 
-    def __init__(self, cells: Sequence[Cell], done: Collection[str]) -> None:
+
+class Progress:
+    """Counts cells, tells problems at once, and guesses the time left from the cells of the same meter so far.
+
+    A quiet one tells problems alone, a verbose one every cell.
+    """
+
+    def __init__(self, cells: Sequence[Cell], done: Collection[str], loudness: Loudness = "normal") -> None:
         self._left = [cell for cell in cells if cell.key not in done]
         self._total, self._done = len(cells), len(cells) - len(self._left)
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._console = Console(stderr=True)
-        self._is_watched = self._console.is_terminal or self._console.is_jupyter
+        self._loudness = loudness
+        self._is_watched = (self._console.is_terminal or self._console.is_jupyter) and loudness != "quiet"
         self._bar = Bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -41,7 +49,7 @@ class Progress:
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Progress:
-        if self._done:
+        if self._done and self._loudness != "quiet":
             self.say(f"{self._done} of {self._total} cells were measured before and are kept")
         self._bar.start()
         return self
@@ -64,8 +72,14 @@ class Progress:
         self._seconds[cell.meter].append(record.seconds)
         if record.status not in ("ok", "withheld"):
             self.say(f"{cell.row.label}: {cell.meter} {cell.repeat} {record.status}: {record.reason}")
+        elif self._loudness == "verbose":
+            self.say(f"{cell.row.label}: {cell.meter} {cell.repeat} {record.status} in {record.seconds:.1f} s")
         self._bar.update(self._task, completed=self._done, left=self._time_left(), refresh=True)
-        if not self._is_watched and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+        if (
+            self._loudness == "normal"
+            and not self._is_watched
+            and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES
+        ):
             self.say(f"{self._done} of {self._total} cells, {self._time_left()}")
         return record
 

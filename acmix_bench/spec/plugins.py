@@ -45,8 +45,10 @@ def origin(entry: EntryPoint) -> str:
     return f"{entry.value}, from {entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
 
 
-def find(kind: str, name: str, ours: Mapping[str, Declaration], form: type[Declaration]) -> Declaration:
-    """A declaration by name or by reference.
+def find(
+    kind: str, name: str, ours: Mapping[str, Declaration], form: type[Declaration], *, hint: str = ""
+) -> Declaration:
+    """A declaration by name or by reference; `hint` is told where the reference leads to something else.
 
     Raises:
         UserError: for an unknown name, a reference that leads nowhere, or one to something else.
@@ -56,7 +58,7 @@ def find(kind: str, name: str, ours: Mapping[str, Declaration], form: type[Decla
     found = load(kind, name, known=ours)
     if not isinstance(found, form):
         raise UserError(
-            f"{kind} '{name}' is {_a(type(found).__name__)}, but must be {_a(form.__name__)} of acmix_bench"
+            f"{kind} '{name}' is {_a(type(found).__name__)}, but must be {_a(form.__name__)} of acmix_bench{hint}"
         )
     return found
 

@@ -20,20 +20,28 @@ def render(comparison: Comparison, style: str) -> str:
 
 
 def tables(comparison: Comparison) -> list[Table]:
-    """Every table that the run's meters fill."""
+    """Every table that the run's meters fill: first what decides, then what explains it."""
+    return [*decisive(comparison), *_more(comparison)]
+
+
+def decisive(comparison: Comparison) -> list[Table]:
+    """What the question of a run is answered from: the main table, speed, and the published figures."""
     names = comparison.run.plan.experiment.meters
     made = []
     if any(meter.is_speed or meter.metrics for meter in map(meters.find, names)):
         made.append(main_table(comparison))
     if comparison.speed_meters:
         made.append(speed_table(comparison))
-    if any(line.mixing_weights for line in comparison.lines):
-        made.append(mix_table(comparison))
-    if any(figures_of(line.row) for line in comparison.lines) and {"params", "macs"} <= set(names):
-        made.append(published_table(comparison))
-    if "macs" in names:
-        made += [cost_table(comparison), ledger_table(comparison), counter_table(comparison)]
     for other in comparison.others:
         apart = f"{', '.join(other.run.plan.merged)}: timed apart, not to be compared with the timings above"
         made += [replace(main_table(other), title=apart), speed_table(other)]
+    if any(figures_of(line.row) for line in comparison.lines) and {"params", "macs"} <= set(names):
+        made.append(published_table(comparison))
+    return made
+
+
+def _more(comparison: Comparison) -> list[Table]:
+    made = [mix_table(comparison)] if any(line.mixing_weights for line in comparison.lines) else []
+    if "macs" in comparison.run.plan.experiment.meters:
+        made += [cost_table(comparison), ledger_table(comparison), counter_table(comparison)]
     return made

@@ -16,33 +16,40 @@ TEX_SIGNS = {"±": r"$\pm$", "×": r"$\times$", "≥": r"$\geq$", "Δ": r"$\Delt
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A rendered grid with a title above and the notes that make it readable alone."""
+    """A grid with a title above and the notes that make it readable alone.
+
+    Attributes:
+        problems: what went wrong in which row.
+        best: where a row is the best in a column beyond doubt: the numbers of row and column, from 0.
+    """
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
+    problems: Sequence[str] = ()
+    best: frozenset[tuple[int, int]] = frozenset()
 
-    def render(self, style: str) -> str:
-        """As `text`, `md` or `tex`."""
+    def render(self, style: str, *, notes: bool = True) -> str:
+        """As `text`, `md` or `tex`, with its notes or with the problems alone."""
         align = ["left"] + ["right"] * (len(self.header) - 1)
-        title, *notes = map(one_line, (self.title, *self.notes))
+        title, *below = map(one_line, (self.title, *self.problems, *(self.notes if notes else ())))
         rows = [[one_line(cell) for cell in row] for row in self.rows]
         # A hyphen at the end of a line parts a word.
         header = [name if style == "text" else one_line(name.replace("-\n", "")) for name in self.header]
         if style == "md":
-            title, *notes = map(as_markdown, (title, *notes))
+            title, *below = map(as_markdown, (title, *below))
             header, rows = list(map(as_markdown, header)), [list(map(as_markdown, row)) for row in rows]
         grid = tabulate(rows, header, tablefmt=FORMATS[style], colalign=align, disable_numparse=True)
         if style == "tex":
-            comments = "".join(f"% {line}\n" for line in (title, *notes))
+            comments = "".join(f"% {line}\n" for line in (title, *below))
             for sign, command in TEX_SIGNS.items():
                 grid = grid.replace(sign, command)
             return f"{comments}{grid}\n"
         if style == "md":
-            return "\n\n".join([f"**{title}**", grid, *notes]) + "\n"
-        lines = [line for note in notes for line in textwrap.wrap(note, WIDTH, break_long_words=False)]
-        return "\n".join([title, "", grid, "", *lines]) + "\n"
+            return "\n\n".join([f"**{title}**", grid, *below]) + "\n"
+        lines = [line for note in below for line in textwrap.wrap(note, WIDTH, break_long_words=False)]
+        return "\n".join([title, "", grid, *([""] if lines else []), *lines]) + "\n"
 
 
 def one_line(text: str) -> str:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from acmix_bench import meters
+from acmix_bench import backbones, data, meters
+from acmix_bench.analysis.best import best_rows
 from acmix_bench.analysis.compare import Comparison, Line
 from acmix_bench.report import rounding
 from acmix_bench.report.table.cost import macs
 from acmix_bench.report.table.grid import Table
+from acmix_bench.spec.experiment import Case
 from acmix_bench.spec.meter import Metric, short
 
-Column = tuple[str, Callable[[Line], str]]
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its header, what a row shows in it, and for a timing or a score its meter, of which a row is best."""
+
+    title: str
+    show: Callable[[Line], str]
+    meter: str = ""
 
 
 def main_table(comparison: Comparison) -> Table:
@@ -32,13 +42,20 @@ def main_table(comparison: Comparison) -> Table:
             columns += [_count(name, metric) for metric in meter.metrics if metric.title]
     cells = rounding.several(len(run.records), "cell", "cells")
     took = rounding.minutes(sum(record.seconds for record in run.records))
+    best = {column.meter: best_rows(comparison, column.meter) for column in columns if column.meter}
     return Table(
         title=f"{experiment.name}: {experiment.question}",
-        header=["variant", *(title for title, _ in columns)],
-        rows=[[line.row.label, *(show(line) or "-" for _, show in columns)] for line in comparison.lines],
+        header=["variant", *(column.title for column in columns)],
+        rows=[[line.row.label, *(column.show(line) or "-" for column in columns)] for line in comparison.lines],
+        problems=_problems(comparison),
+        best=frozenset(
+            (row, number)
+            for row, line in enumerate(comparison.lines)
+            for number, column in enumerate(columns, 1)
+            if line.row.label in best.get(column.meter, ())
+        ),
         notes=[
             *_reading(comparison),
-            *_problems(comparison),
             f"Measured on {run.plan.environment}, {cells} in {took}.",
             *_merged(comparison),
         ],
@@ -68,13 +85,13 @@ def mix_table(comparison: Comparison) -> Table:
 def _count(meter: str, metric: Metric) -> Column:
     """A number without noise."""
     if meter == "macs" and metric.key == "macs":
-        return metric.title, macs
+        return Column(metric.title, macs)
 
     def show(line: Line) -> str:
         numbers = metric.numbers(line.counts.get(meter, {})).values()
         return rounding.number(sum(numbers), metric.unit) if numbers else line.failed(meter) or ""
 
-    return metric.title, show
+    return Column(metric.title, show)
 
 
 def _rate(meter: str) -> Column:
@@ -84,7 +101,7 @@ def _rate(meter: str) -> Column:
         timing = line.timings.get(meter)
         return rounding.rate(timing.rate) if timing else line.failed(meter) or ""
 
-    return f"{short(meter)}\nimg/s", show
+    return Column(f"{short(meter)}\nimg/s", show, meter)
 
 
 def _score(meter: str, metric: Metric, seeds: int) -> Column:
@@ -98,7 +115,7 @@ def _score(meter: str, metric: Metric, seeds: int) -> Column:
         return rounding.score(score.mean, metric.unit) + some
 
     title = metric.title or short(meter)
-    return f"{title} %" if metric.unit == "percent" else title, show
+    return Column(f"{title} %" if metric.unit == "percent" else title, show, meter)
 
 
 def _difference(meter: str, metric: Metric, seeds: int) -> Column:
@@ -108,7 +125,7 @@ def _difference(meter: str, metric: Metric, seeds: int) -> Column:
         score = line.scores.get(meter)
         return rounding.difference(score.difference, seeds, metric.unit) if score else ""
 
-    return f"Δ {metric.title or short(meter)}", show
+    return Column(f"Δ {metric.title or short(meter)}", show)
 
 
 def _reading(comparison: Comparison) -> list[str]:
@@ -120,8 +137,8 @@ def _reading(comparison: Comparison) -> list[str]:
             f"baseline: the variant {experiment.baseline}; the other rows are named by what they change of it."
         )
     if "macs" in experiment.meters:
-        sizes = sorted({line.row.case.image_size for line in comparison.lines})
-        shown = " or ".join(f"{size}x{size}" for size in sizes)
+        cases = [line.row.case for line in sorted(comparison.lines, key=lambda line: line.row.case.image_size)]
+        shown = " or ".join(dict.fromkeys(_input(case) for case in cases))
         notes.append(f"MACs: multiply-adds of one {shown} input, which the papers call FLOPs.")
     if comparison.speed_meters:
         notes.append(
@@ -147,6 +164,11 @@ def _reading(comparison: Comparison) -> list[str]:
                     f"and 'noise' is one that holds 0.{same}"
                 )
     return notes
+
+
+def _input(case: Case) -> str:
+    whole = backbones.is_whole_model(case.backbone)
+    return "x".join(map(str, data.sizes_of(case.data, case.image_size)[0 if whole else 1 :]))
 
 
 def _why_it_stopped(comparison: Comparison) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from acmix_bench.analysis.best import best_rows
 from acmix_bench.analysis.compare import Comparison
 from acmix_bench.report import rounding
 from acmix_bench.report.table.grid import Table
@@ -13,12 +14,15 @@ from acmix_bench.spec.meter import short
 def speed_table(comparison: Comparison) -> Table:
     """Speed-up over the baseline, efficiency beside a matrix product, peak memory, and the time to compile."""
     columns: list[tuple[str, Sequence[str]]] = []
+    best: set[tuple[int, int]] = set()
     for meter in comparison.speed_meters:
         ours = [line.timings.get(meter) for line in comparison.lines]
         if not any(ours):
             continue
         speedups = [rounding.ratio(one.speedup, one.noise_floor or 0.0) if one else "" for one in ours]
         columns.append((f"{short(meter)}\n× baseline", speedups))
+        first = best_rows(comparison, meter)
+        best |= {(row, len(columns)) for row, line in enumerate(comparison.lines) if line.row.label in first}
         columns.append(("peak\nMiB", [rounding.mebibytes(one.peak_bytes) if one else "" for one in ours]))
         if any(one and one.efficiency for one in ours):
             efficiencies = [rounding.whole_percent(one.efficiency) if one else "" for one in ours]
@@ -37,6 +41,7 @@ def speed_table(comparison: Comparison) -> Table:
         header=["variant", *(title for title, _ in columns)],
         rows=[[cell or "-" for cell in row] for row in zip(labels, *(cells for _, cells in columns), strict=True)],
         notes=_notes(comparison, compiles=any(compiled)),
+        best=frozenset(best),
     )
 
 

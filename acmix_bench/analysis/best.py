@@ -1,0 +1,57 @@
+"""Which rows are the best of their case beyond doubt: better than each other one, by intervals that hold together."""
+
+from __future__ import annotations
+
+from math import exp
+from typing import Any
+
+from acmix_bench import meters, stats
+from acmix_bench.analysis.compare import Comparison, Line, by_seed, paired_by_repeat, resolution, speedup
+from acmix_bench.runs.record import Record
+from acmix_bench.spec.experiment import Case
+
+
+def best_rows(comparison: Comparison, meter: str) -> set[str]:
+    """Labels of the rows that a timing or a score puts first: of each case one at most, and none where it is noise.
+
+    The row that looks best is held against each other one, paired by process or seed. The intervals are as wide as if
+    every pair had been compared, because which row looks best is seen in the same numbers.
+    """
+    cases: dict[Case, list[Line]] = {}
+    for line in comparison.lines:
+        if meter in line.timings or meter in line.scores:
+            cases.setdefault(line.row.case, []).append(line)
+    best = set()
+    for lines in cases.values():
+        first, *others = sorted(lines, key=lambda line: -_value(line, meter))
+        confidence = stats.simultaneous(len(lines) * (len(lines) - 1) // 2)
+        if others and all(_is_better(comparison, first, other, meter, confidence) for other in others):
+            best.add(first.row.label)
+    return best
+
+
+def _value(line: Line, meter: str) -> float:
+    return line.timings[meter].rate.value if meter in line.timings else line.scores[meter].mean.value
+
+
+def _is_better(comparison: Comparison, ours: Line, theirs: Line, meter: str, confidence: float) -> bool:
+    records = [_records(comparison, line, meter) for line in (ours, theirs)]
+    if meters.find(meter).is_timing:
+        samples = [{r.cell.repeat: r for r in of if r.values["seconds"]} for of in records]
+        pairs: list[Any] = paired_by_repeat(*samples)
+        estimate = stats.ratio([speedup(a, b) for a, b in pairs], confidence=confidence) if pairs else None
+        nothing = exp(max(line.timings[meter].noise_floor or 0.0 for line in (ours, theirs)))
+    else:
+        pairs = paired_by_repeat(*(by_seed(of, meter) for of in records))
+        estimate = stats.mean([a - b for a, b in pairs], confidence=confidence) if pairs else None
+        estimate = estimate and stats.at_least(estimate, margin=resolution(records[0], meter))
+        nothing = 0.0
+    return estimate is not None and estimate.low is not None and estimate.low > nothing
+
+
+def _records(comparison: Comparison, line: Line, meter: str) -> list[Record]:
+    return [
+        record
+        for record in comparison.run.records
+        if record.cell.meter == meter and record.cell.row.label == line.row.label and record.status == "ok"
+    ]
