@@ -42,9 +42,10 @@ def versions(session: nox.Session, which: str) -> None:
 
 @nox.session
 def full(session: nox.Session) -> None:
-    """Train every model of the paper for a few steps at its full size (some minutes)."""
-    environment = {"ACMIX_BENCH_FULL": "1"}
-    session.run(sys.executable, "-m", "pytest", "tests/backbones/test_models.py", "-k", "full_size", env=environment)
+    """Train every model of the paper for a few steps at its full size, and every variant (some minutes)."""
+    environment, pytest = {"ACMIX_BENCH_FULL": "1"}, (sys.executable, "-m", "pytest")
+    session.run(*pytest, "tests/backbones/test_models.py", "-k", "full_size", env=environment)
+    session.run(*pytest, "tests/cli/test_walk.py", env=environment)
 
 
 @nox.session
