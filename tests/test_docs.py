@@ -1,34 +1,102 @@
-"""What the README shows is what the committed records give, and what it tells to type exists."""
+"""What the README and the docs show is what the committed records give, and what they tell to type exists."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import re
+import runpy
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from acmix_bench.analysis.compare import compare
+from acmix_bench import ablate as flow
+from acmix_bench.analysis.compare import Comparison, compare
+from acmix_bench.analysis.thresholds import load_thresholds
 from acmix_bench.cli import app
 from acmix_bench.report.frame import to_csv
 from acmix_bench.report.table import render, tables
+from acmix_bench.runs.merge import MAY_DIFFER
 from acmix_bench.runs.store import Store
+from acmix_bench.spec import library
+from acmix_bench.spec.variant import AXES
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-SHOWN = re.findall(r"```text\n(.*?)\n```", README, re.DOTALL)
+GENERATED = "docs/commands.md"
+WRITTEN = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+WRITTEN.remove(GENERATED)
+PAGES = [
+    *WRITTEN,
+    GENERATED,
+    "CONTRIBUTING.md",
+    "results/README.md",
+    "results/published/README.md",
+    "examples/mixers/README.md",
+]
+TEXT = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+GROUP: Any = typer.main.get_command(app)
+COMMANDS = {name: command for name, command in GROUP.commands.items() if not command.hidden}
+
+# A block of tool output opens with the run that it shows: ```text results/shown/paths
+FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+BLOCKS = [(page, *block) for page in PAGES for block in FENCE.findall(TEXT[page])]
+SHOWN = [(info.removeprefix("text "), block) for _, info, block in BLOCKS if info.startswith("text")]
 RUNS = ("paths", "speed", "speed-default", "latency", "memory", "ledger", "backbones")
 ALL_RUNS = sorted(path.parent for path in (ROOT / "results" / "shown").glob("*/run.json"))
-PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 
 
-@pytest.mark.parametrize(("block", "run"), list(zip(SHOWN, RUNS, strict=True)))
-def test_the_tables_are_those_of_the_committed_records(block: str, run: str) -> None:
-    comparison = compare(Store(ROOT / "results" / "shown" / run).load())
-    assert block in "\n".join(table.render("text") for table in tables(comparison))
-    assert all(line.missing == 0 and not line.failures for line in comparison.lines)
+@cache
+def shown(run: str) -> Comparison:
+    return compare(Store(ROOT / run).load())
+
+
+def prose(page: str) -> str:
+    """A page without its blocks."""
+    return FENCE.sub("", TEXT[page])
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_the_readme_is_short() -> None:
+    lines = TEXT["README.md"].splitlines()
+    assert len(lines) <= 150
+    (first,) = [number for number, line in enumerate(lines) if line.startswith("    make ablate ")]
+    assert lines[first + 1].startswith("    make test ")
+    assert first < 25
+    ((info, block),) = [block for page, *block in BLOCKS if page == "README.md"]
+    assert info == "text results/shown/paths"
+    assert block == tables(shown("results/shown/paths"))[0].render("text")
+    assert TEXT["README.md"].count("![") == 1
+
+
+def test_every_block_says_what_it_is() -> None:
+    """So that no output of the tool stands anywhere without the run that it is held against."""
+    for page, info, _ in BLOCKS:
+        assert re.fullmatch(r"python|yaml|mermaid|text results/shown/[\w-]+", info), f"{page}: ```{info}"
+    for page in PAGES:
+        assert "```" not in prose(page), f"{page}: a fence that FENCE does not read"
+        assert not re.search(r"^\s+-{3,}  +-{3,}", prose(page), re.MULTILINE), f"{page}: output outside of a block"
+    assert {run for run, _ in SHOWN} == {f"results/shown/{run}" for run in RUNS}
+
+
+@pytest.mark.parametrize(("run", "block"), SHOWN, ids=[run for run, _ in SHOWN])
+def test_the_tables_are_those_of_the_committed_records(run: str, block: str) -> None:
+    """Whole tables with all their notes, one after the other."""
+    made = [table.render("text") for table in tables(shown(run))]
+    parts = [(first, last) for last in range(1, len(made) + 1) for first in range(last)]
+    assert block in ["\n".join(made[first:last]) for first, last in parts], f"not what `acmix-bench table {run}` prints"
+    assert all(line.missing == 0 and not line.failures for line in shown(run).lines)
 
 
 @pytest.mark.parametrize("folder", ALL_RUNS, ids=lambda folder: folder.name)
@@ -50,32 +118,181 @@ def test_the_ledger_is_what_the_command_prints() -> None:
     printed = CliRunner().invoke(app, ["flops", "operator-64-acmix@28", "--strict"])
     assert printed.exit_code == 0
     row = r"operator-64-acmix@28 +20\.0 M +20\.0 M \(=\) +25\.2 M +55\.4 M"
-    assert re.search(row, SHOWN[RUNS.index("ledger")])
+    assert re.search(row, dict(SHOWN)["results/shown/ledger"])
     assert re.search(row, printed.stdout)
 
 
-def test_every_command_exists() -> None:
-    known = {command.name or command.callback.__name__ for command in app.registered_commands}
-    used = set(re.findall(r"^    acmix-bench ([\w-]+)", README, re.MULTILINE))
-    assert used <= known
-    assert known <= used | {"serve"}
+def findings() -> list[str]:
+    section = TEXT["README.md"].partition("## What it found\n")[2].partition("\n## ")[0]
+    return section.split("\n- ")[1:]
+
+
+@pytest.mark.parametrize("finding", findings(), ids=lambda finding: finding.partition("**")[2].partition(".")[0])
+def test_every_number_found_is_in_the_run_that_it_links(finding: str) -> None:
+    linked = re.findall(r"\]\((results/shown/[\w./-]+)\)", finding)
+    assert linked
+    told = "".join((ROOT / path).read_text() for path in linked)
+    numbers = re.findall(
+        r"[\d.]+ \[[^]]+\]|\d+\.\d+(?: ±[\d.]+)?|\d{3,}|\d+(?= MiB)", re.sub(r"\([^)]*\)", "", finding)
+    )
+    for number in numbers:
+        assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.]*\d)", told), number
+
+
+@pytest.mark.parametrize(("run", "told"), [("speed", "10 to 14 times"), ("speed-default", "22 to 34 times")])
+def test_the_operator_is_as_fast_as_told(run: str, told: str) -> None:
+    lines = [line for line in shown(f"results/shown/{run}").lines if re.search("-acmix@", line.row.label)]
+    ratios = [timing.speedup.value for line in lines for name, timing in line.timings.items() if name != "matmul"]
+    assert len(ratios) == 6
+    assert f"{min(ratios):.0f} to {max(ratios):.0f} times" == told
+    assert told in flat("".join(findings()))
+
+
+def test_the_gate_saw_what_is_told() -> None:
+    kept = json.loads((ROOT / "results/shown/detection.json").read_text())["results"]
+    rows = []
+    for images, work in ((0, "none (A/A)"), (2, "2 %"), (5, "5 %")):
+        found = [one for one in kept if one["again"] == images]
+        verdicts = Counter(one["verdict"] for one in found)
+        called = [verdicts[verdict] for verdict in ("regression", "improvement", "same", "can't tell")]
+        seen = sum(one["without_limit"] == "regression" for one in found)
+        rows.append([work, *map(str, [len(found), *called, seen])])
+    assert "".join("| " + " | ".join(row) + " |\n" for row in rows) in TEXT["docs/measuring.md"]
+    told = "5 % more work was called a regression in {2} of {1} comparisons"
+    assert flat(told.format(*rows[2])) in flat("".join(findings()))
+    assert rows[0][2] == "0"
+    assert f"a version beside itself in none of {rows[0][1]}" in flat("".join(findings()))
+
+
+def typed() -> Iterator[tuple[str, str]]:
+    """Every command line in the pages that are written by hand, in a block of its own or within a sentence."""
+    for page in WRITTEN:
+        code = re.findall(r"^    ((?:\S*/)?acmix-bench .*)$", prose(page), re.MULTILINE)
+        code += [flat(span) for span in re.findall(r"`(acmix-bench [^`]+)`", prose(page))]
+        yield from ((page, re.sub(r"  +#.*", "", line)) for line in code)
+
+
+def test_every_command_is_used() -> None:
+    words = {line.split()[1] for _, line in typed()}
+    assert set(COMMANDS) <= words
+
+
+@pytest.mark.parametrize(("page", "line"), list(dict.fromkeys(typed())))
+def test_what_is_told_to_type_exists(page: str, line: str) -> None:
+    """The command, its options, and the keys of --set."""
+    _, command, *words = shlex.split(line)
+    assert command in COMMANDS or command.startswith("--") or command == "COMMAND"
+    taken = {name for one in COMMANDS.get(command, GROUP).params for name in one.opts}
+    for word in [command, *words]:
+        assert not word.startswith("-") or word in taken | {"--help", "-h"}, f"{page}: {line}: {word}"
+    keys = [after.partition("=")[0] for word, after in pairwise(words) if word == "--set"]
+    assert set(keys) <= set(library.settings())
+
+
+@pytest.mark.parametrize("page", WRITTEN)
+def test_every_option_in_a_sentence_exists(page: str) -> None:
+    known = {name for command in (GROUP, *COMMANDS.values()) for one in command.params for name in one.opts}
+    for span in re.findall(r"`(--[^`]+)`", prose(page)):
+        words = flat(span).split()
+        assert words[0] in known | {"--help"}, span
+        if words[0] == "--set" and "=" in span:
+            assert words[1].partition("=")[0] in {*library.settings(), "key"}, span
+
+
+def test_every_target_of_make_exists() -> None:
+    targets = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[0].split()
+    for page in WRITTEN:
+        for line in re.findall(r"^    make (.*?)(?:  |$)|`make ([^`]+)`", prose(page), re.MULTILINE):
+            words = [word for word in "".join(line).split() if "=" not in word]
+            assert set(words) <= set(targets), f"{page}: make {line}"
+
+
+def test_the_page_of_commands_is_what_its_generator_gives() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "commands.py"))["page"]()
+    assert TEXT[GENERATED] == made, f"{GENERATED} is out of date: make it again with `python docs/commands.py`"
+    assert re.findall("^## (.*)$", made, re.MULTILINE) == list(COMMANDS)
+
+
+def listed() -> dict[str, list[str]]:
+    """What docs/ablate.md lists, in the words of what it lists."""
+    experiments = {name: library.load_experiment(name) for name in library.known("experiment")}
+    variants = {name: library.load_variant(name) for name in library.known("variant")}
+    return {
+        "Experiments": [
+            f"- [`{name}`](../experiments/{name}.yaml), {one.time}: {one.question}" for name, one in experiments.items()
+        ],
+        "Variants and grids": [
+            *(f"- `{name}`: {axis.meaning}" for name, axis in AXES.items() if name != "options"),
+            *(f"- [`{name}`](../variants/{name}.yaml): {one.summary}" for name, one in variants.items()),
+        ],
+        "Settings": [f"- `{key}`: {meaning}" for key, meaning in library.settings().items()],
+    }
+
+
+@pytest.mark.parametrize("section", listed())
+def test_what_is_listed_is_all_that_there_is(section: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    text = TEXT["docs/ablate.md"].partition(f"## {section}\n")[2].partition("\n## ")[0]
+    items = [flat(item) for item in re.findall(r"^- .*(?:\n  .*)*", text, re.MULTILINE)]
+    assert items == [flat(item) for item in listed()[section]]
+
+
+def test_what_may_differ_in_a_merge_is_told() -> None:
+    told = flat(TEXT["docs/ablate.md"]).partition("Free to differ: ")[2].partition(". ")[0]
+    assert told == ", ".join(f"`{key}`" for key in MAY_DIFFER)
+
+
+YAML = [(page, block) for page, info, block in BLOCKS if info == "yaml"]
+
+
+@pytest.mark.parametrize(("page", "block"), YAML, ids=[block.partition("\n")[0] for _, block in YAML])
+def test_every_yaml_that_is_shown_can_be_read(page: str, block: str, tmp_path: Path) -> None:
+    name = block.partition("\n")[0].removeprefix("# ")
+    path = tmp_path / Path(name).name
+    path.write_text(block)
+    if path.stem == "thresholds":
+        assert load_thresholds(path, library.load_experiment("regress").models) is not None
+    elif name.startswith("experiments/"):
+        assert len(flow.rows_of(library.load_experiment(str(path)))) > 1
+    else:
+        library.load_variant(str(path))
+
+
+def headings(page: str) -> list[str]:
+    """The fragments that a page's headings answer to, as GitHub makes them."""
+    seen: Counter[str] = Counter()
+    found = []
+    for title in re.findall(r"^#{1,6} (.*)$", prose(page), re.MULTILINE):
+        slug = re.sub(r"[^\w\- ]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title).lower()).replace(" ", "-")
+        found.append(f"{slug}-{seen[slug]}" if seen[slug] else slug)
+        seen[slug] += 1
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_file_that_is_linked_exists(page: str) -> None:
+def test_every_link_leads_somewhere(page: str) -> None:
     path = ROOT / page
-    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
-        assert (path.parent / link).exists(), link
+    for link in re.findall(r"\]\(([^)]*)\)", prose(page)):
+        if link.startswith(("https://", "http://")):
+            continue
+        file, _, fragment = link.partition("#")
+        target = (path.parent / file).resolve() if file else path
+        assert target.exists(), link
+        if fragment:
+            assert fragment in headings(str(target.relative_to(ROOT))), link
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_is_named_exists(page: str) -> None:
-    for name in re.findall(
-        r"`((?:acmix_bench|examples|tests|results/published|results/shown)/[\w./-]+)`", (ROOT / page).read_text()
-    ):
+    for name in re.findall(r"`((?:acmix_bench|examples|tests|results/published|results/shown)/[\w./-]+)`", TEXT[page]):
         assert (ROOT / name).exists(), name
 
 
+def test_every_page_is_in_the_readme() -> None:
+    index = TEXT["README.md"].partition("## Where to go on\n")[2]
+    assert [page for page in PAGES if page.startswith("docs/") and f"]({page})" not in index] == []
+
+
 def test_the_glossary_is_short() -> None:
-    glossary = (ROOT / "docs" / "architecture.md").read_text().partition("## Words")[2].partition("\n## ")[0]
+    glossary = TEXT["docs/architecture.md"].partition("## Words")[2].partition("\n## ")[0]
     assert 5 <= len(re.findall(r"\*\*", glossary)) // 2 <= 15

@@ -35,7 +35,7 @@ ModelsArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[MODEL]...",
-        help="BACKBONE[-VARIANT][@SIZE]: nano, nano-acmix@32, operator-64-acmix.",
+        help="BACKBONE-VARIANT@SIZE, the last two where wanted: nano, nano-acmix@32, operator-64.",
         autocompletion=complete.models,
     ),
 ]
@@ -74,9 +74,9 @@ def ablate(
         raise UserError("--quiet and --verbose: choose one")
     chosen = library.with_settings(library.load_experiment(experiment), settings or [])
     from acmix_bench import ablate as flow
+    from acmix_bench.cli.terminal import show
     from acmix_bench.report.rounding import several
     from acmix_bench.report.table import decisive, tables
-    from acmix_bench.report.terminal import show
     from acmix_bench.runs.store import Store
 
     plan = flow.plan_of(chosen, flow.rows_of(chosen, variant or []))
@@ -137,8 +137,8 @@ def flops(
     else:
         _print_tables(comparison)
     if layers and not as_json:
+        from acmix_bench.cli.terminal import show
         from acmix_bench.report.table.cost import layer_table, stage_table
-        from acmix_bench.report.terminal import show
 
         for line in comparison.lines:
             if line.count("macs", "layers"):
@@ -238,8 +238,8 @@ def _refuse_unknown(comparison: Comparison) -> None:
 
 
 def _print_tables(comparison: Comparison) -> None:
+    from acmix_bench.cli.terminal import show
     from acmix_bench.report.table import tables
-    from acmix_bench.report.terminal import show
 
     show(tables(comparison))
 

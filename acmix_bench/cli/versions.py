@@ -73,8 +73,8 @@ def merge(
     """
     from acmix_bench.ablate import write_tables
     from acmix_bench.analysis.compare import compare
+    from acmix_bench.cli.terminal import show
     from acmix_bench.report.table import decisive
-    from acmix_bench.report.terminal import show
     from acmix_bench.runs.merge import merge as merged
     from acmix_bench.runs.store import Store, load_run
 
@@ -158,8 +158,8 @@ def _gate(
     """Print what two runs differ by, and give the exit code that goes with it."""
     from acmix_bench.analysis import gate
     from acmix_bench.analysis.thresholds import labels_of, load_thresholds
+    from acmix_bench.cli.terminal import show
     from acmix_bench.report.table.decide import gate_table
-    from acmix_bench.report.terminal import show
 
     limits, differences = load_thresholds(thresholds, labels_of(base, head)), gate.unlike(base, head)
     found = gate.findings(base, head, limits, timings=allow_unlike or not differences)

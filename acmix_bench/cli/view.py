@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
@@ -13,7 +15,7 @@ import typer
 
 from acmix_bench import backbones, data, meters, ops
 from acmix_bench.cli import complete
-from acmix_bench.cli.common import JsonOption, ResultsOption, note
+from acmix_bench.cli.common import JsonOption, ResultsOption, is_watched, note
 from acmix_bench.errors import UserError, unknown
 from acmix_bench.spec import library, plugins
 from acmix_bench.spec.axis import Axis
@@ -95,10 +97,13 @@ def list_names(
     if as_json:
         print(json.dumps(told, indent=1, ensure_ascii=False))
         return
+    width = shutil.get_terminal_size().columns if is_watched() else None
     for number, (name, entries) in enumerate(told.items()):
-        print("\n" * bool(number) + SECTIONS[name][0])
+        title = SECTIONS[name][0]
+        print("\n" * bool(number) + (title if width is None else f"\x1b[1m{title}\x1b[0m"))
         for entry, summary in entries.items():
-            print(f"  {entry:<16} {summary}")
+            line = f"  {entry:<16} {summary}"
+            print(line if width is None else textwrap.fill(line, width, subsequent_indent=" " * 19))
 
 
 def show(
@@ -121,9 +126,10 @@ def show(
     for kind in library.FOLDERS:
         if file := library.known(kind).get(name):
             try:
-                print(f"# {file.place}\n{file.path.read_text(encoding='utf-8').rstrip()}")
+                text = file.path.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 raise UserError(f"{file.place}: cannot be read ({error})") from error
+            print(f"# {file.place}\n{text.rstrip()}")
             found = True
     if name in library.settings():
         print(f"{name}: {library.settings()[name]} (--set {name}=...)")
@@ -225,7 +231,7 @@ def table(
       acmix-bench table paths --format parquet --out paths.parquet
     """
     from acmix_bench.analysis.compare import compare
-    from acmix_bench.report import terminal
+    from acmix_bench.cli import terminal
     from acmix_bench.report.table import render, tables
     from acmix_bench.report.table.grid import FORMATS
     from acmix_bench.runs.store import load_run
@@ -269,7 +275,7 @@ def plan(
     Example: acmix-bench plan paths --detect 0.5
     """
     from acmix_bench.analysis.compare import seed_plan
-    from acmix_bench.report import terminal
+    from acmix_bench.cli import terminal
     from acmix_bench.report.table.decide import seed_table
     from acmix_bench.runs.store import load_run
 

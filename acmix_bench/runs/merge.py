@@ -39,9 +39,11 @@ def merge(runs: Sequence[Part]) -> tuple[Run, list[str]]:
     rows = list({row.content: row for _, run in reversed(parts) for row in reversed(run.plan.rows)}.values())[::-1]
     _refuse_ambiguous(rows)
     notes = [
-        f"{name}: {len(missing)} of {len(run.plan.cells)} cells are not measured"
+        f"{name}: {len(missing)} of {len(keys)} cells are not measured"
         for name, run in runs
-        if not run.plan.merged and (missing := {c.key for c in run.plan.cells} - {r.key for r in run.records})
+        if not run.plan.merged
+        and (keys := run.plan.keys if isinstance(run.plan, KeptPlan) else [cell.key for cell in run.plan.cells])
+        and (missing := set(keys) - {record.key for record in run.records})
     ]
     pooled, doubles = _pooled(parts)
     timed = _timed_apart(parts, doubles)

@@ -71,7 +71,7 @@ def test_what_is_piped_or_without_colour_is_plain() -> None:
 
 
 def test_a_failed_row_is_red_with_its_reason(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
-    from acmix_bench.report import terminal
+    from acmix_bench.cli import terminal
 
     rows = [["one", "1.00"], ["two", "crashed"]]
     table = Table(

@@ -6,12 +6,11 @@ the colours are the terminal's own, so that they can be read on a dark and on a 
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
+from acmix_bench.cli.common import is_watched
 from acmix_bench.report.table.grid import Table, one_line
 from acmix_bench.runs.record import Status
 
@@ -28,7 +27,7 @@ def show(tables: Sequence[Table], *, notes: bool = True) -> None:
     Args:
         notes: whether to print what stands below them.
     """
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if not is_watched():
         print("\n".join(table.render("text", notes=notes) for table in tables), end="")
         return
     from rich.console import Console
