@@ -166,7 +166,7 @@ def test_the_command(tmp_path: Path) -> None:
         "table.md",
     ]
     code, table, _ = run_in(tmp_path, "table", "both", "--results", "my runs")
-    assert table in out
+    assert table.partition("\n\nLearned mix")[0] in out
     code, _, err = run_in(tmp_path, *both, "my runs/both")
     assert (code, err) == (2, "error: my runs/both: is not empty; choose another folder with --out\n")
     code, _, err = run_in(tmp_path, "merge", "my runs/smoke", "--out", "one")
