@@ -47,7 +47,7 @@ def main_table(comparison: Comparison) -> Table:
         title=f"{experiment.name}: {experiment.question}",
         header=["variant", *(column.title for column in columns)],
         rows=[[line.row.label, *(column.show(line) or "-" for column in columns)] for line in comparison.lines],
-        problems=_problems(comparison),
+        problems=[f"{line.row.label}: {problem}" for line in comparison.lines for problem in line.problems],
         best=frozenset(
             (row, number)
             for row, line in enumerate(comparison.lines)
@@ -56,6 +56,7 @@ def main_table(comparison: Comparison) -> Table:
         ),
         notes=[
             *_reading(comparison),
+            *_missing(comparison),
             f"Measured on {run.plan.environment}, {cells} in {took}.",
             *_merged(comparison),
         ],
@@ -190,9 +191,9 @@ def _why_it_stopped(comparison: Comparison) -> str:
     return f"{told} {cold} of {sum(t.rate.samples for t in timings)} warm-ups ended before three steps took alike."
 
 
-def _problems(comparison: Comparison) -> list[str]:
-    notes = [f"{line.row.label}: {problem}" for line in comparison.lines for problem in line.problems]
+def _missing(comparison: Comparison) -> list[str]:
+    """How much of a run is not there yet."""
     missing = sum(line.missing for line in comparison.lines)
-    if missing:
-        notes.append(f"{missing} of {len(comparison.run.plan.cells)} cells are not measured; run it again to go on.")
-    return notes
+    if not missing:
+        return []
+    return [f"{missing} of {len(comparison.run.plan.cells)} cells are not measured; run it again to go on."]
