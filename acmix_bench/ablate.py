@@ -166,7 +166,9 @@ def measure_named(
     if models and variants:
         raise UserError("give models or variants, not both: a model names its variant, as in nano-acmix")
     experiment = library.with_settings(named(command), list(settings))
-    if models and sizes:
+    if sizes and not models:
+        raise UserError("--input: say which model, as package.module:Class or file.py:Class")
+    if sizes:
         rows = [backbones.whole_model(model, sizes) for model in models]
     elif models:
         rows = rows_of(experiment.model_copy(update={"models": tuple(models)}))
@@ -228,7 +230,7 @@ def records(
             progress.say(f"{label} is withheld: {reason}")
         if together:
             progress.start([cell for cells in together for cell in cells])
-            for _, found in local.beside(measured, together, plan.environment.cores):
+            for found in local.beside(measured, together, plan.environment.cores):
                 yield from map(progress.finished, found)
         for cells in groups:
             if alone[cells[0].meter]:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import get_args
 
-from acmix_bench import backbones, data, meters, ops
+from acmix_bench.cli.registered import OURS, all_names
 from acmix_bench.spec import library, plugins
-from acmix_bench.spec.variant import AXES, IMPLEMENTATIONS, Variant
+from acmix_bench.spec.variant import IMPLEMENTATIONS, Variant
 
 Completion = Callable[[str], list[str]]
 
@@ -25,8 +25,8 @@ def experiments(incomplete: str) -> list[str]:
 def variants(incomplete: str) -> list[str]:
     """Variants by name, and axes with the values that they are known to have."""
     names: list[str] = list(library.known("variant"))
-    for axis in [axis for axis in AXES if axis != "options"]:
-        named: dict[str, Iterable[str]] = {"implementation": IMPLEMENTATIONS, "operator": ops.OPERATORS}
+    for axis in OURS["axis"]:
+        named: dict[str, Iterable[str]] = {"implementation": IMPLEMENTATIONS, "operator": OURS["operator"]}
         values = named.get(axis, get_args(Variant.model_fields[axis].annotation))
         names += [f"{axis}={value}" for value in values if isinstance(value, str)] or [f"{axis}="]
     return _beginning(incomplete, names)
@@ -34,7 +34,7 @@ def variants(incomplete: str) -> list[str]:
 
 def models(incomplete: str) -> list[str]:
     """Backbones; behind one and a hyphen, its variants."""
-    known = [name for name in (*backbones.BACKBONES, *plugins.installed("backbone")) if name != "operator-C"]
+    known = [name for name in (*OURS["backbone"], *plugins.installed("backbone")) if name != "operator-C"]
     known += [f"operator-{channels}" for channels in (64, 128, 256, 512)]
     begun = [name for name in known if incomplete.startswith(f"{name}-")]
     return _beginning(incomplete, [*known, *(f"{name}-{v}" for name in begun for v in library.known("variant"))])
@@ -47,9 +47,7 @@ def settings(incomplete: str) -> list[str]:
 
 def names(incomplete: str) -> list[str]:
     """All that `show` takes."""
-    ours = (ops.OPERATORS, backbones.BACKBONES, data.DATASETS, meters.METERS, AXES)
-    files = (name for kind in library.FOLDERS for name in library.known(kind))
-    return _beginning(incomplete, [*files, *(name for table in ours for name in table), *models(incomplete)])
+    return _beginning(incomplete, [*all_names(), *models(incomplete)])
 
 
 def runs(incomplete: str) -> list[str]:

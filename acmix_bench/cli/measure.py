@@ -76,7 +76,7 @@ def ablate(
     from acmix_bench import ablate as flow
     from acmix_bench.cli.terminal import show
     from acmix_bench.report.rounding import several
-    from acmix_bench.report.table import decisive, tables
+    from acmix_bench.report.table import decisive, explaining
     from acmix_bench.runs.store import Store
 
     plan = flow.plan_of(chosen, flow.rows_of(chosen, variant or []))
@@ -91,11 +91,11 @@ def ablate(
     loudness: Loudness = "quiet" if quiet else "verbose" if verbose else "normal"
     file = library.own_file("experiment", experiment)
     outcome = flow.ablate(plan, store, insisted=insisted, file=file, loudness=loudness)
-    first, whole = decisive(outcome.comparison), tables(outcome.comparison)
-    show(whole if every else first, notes=not quiet)
-    more = several(len(whole) - len(first), "more table", "more tables")
-    rest = f"  ({more}: acmix-bench table {shlex.quote(str(store.folder))})" if len(whole) > len(first) else ""
-    print(f"Records and tables: {store.folder}/{'' if every or quiet else rest}")
+    more = explaining(outcome.comparison)
+    show([*decisive(outcome.comparison), *(more if every else [])], notes=not quiet)
+    left = several(len(more), "more table", "more tables")
+    rest = f"  ({left}: acmix-bench table {shlex.quote(str(store.folder))})" if more and not (every or quiet) else ""
+    print(f"Records and tables: {store.folder}/{rest}")
     if not outcome.measured and not outcome.interrupted:
         note(f"nothing was left to measure; remove {store.folder} to measure again")
     if outcome.interrupted:
@@ -131,7 +131,7 @@ def flops(
     """
     from acmix_bench import ablate as flow
 
-    comparison = flow.measure_named("flops", model or (), variant or (), settings or [], _sizes(sizes, model or []))
+    comparison = flow.measure_named("flops", model or (), variant or (), settings or [], _sizes(sizes))
     if as_json:
         _print_json(comparison, ("layers",) if layers else ())
     else:
@@ -212,12 +212,10 @@ def train(
     print(f"top-1 {100 * values['accuracy']:.2f} %")
 
 
-def _sizes(text: str | None, models: Sequence[str]) -> list[int]:
+def _sizes(text: str | None) -> list[int]:
     """What --input says."""
     if text is None:
         return []
-    if not models:
-        raise UserError("--input: say which model, as package.module:Class or file.py:Class")
     sizes = text.replace("x", ",").split(",")
     if not all(size.isascii() and size.isdigit() and int(size) for size in sizes):
         raise UserError(f"--input {text}: write the sizes without the batch, as 3,224,224")

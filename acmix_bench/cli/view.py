@@ -13,9 +13,10 @@ from typing import Annotated, Any
 
 import typer
 
-from acmix_bench import backbones, data, meters, ops
+from acmix_bench import backbones, data
 from acmix_bench.cli import complete
 from acmix_bench.cli.common import JsonOption, ResultsOption, is_watched, note
+from acmix_bench.cli.registered import OURS, all_names
 from acmix_bench.errors import UserError, unknown
 from acmix_bench.spec import library, plugins
 from acmix_bench.spec.axis import Axis
@@ -23,13 +24,7 @@ from acmix_bench.spec.cell import Row
 from acmix_bench.spec.meter import Meter
 from acmix_bench.spec.variant import AXES, IMPLEMENTATIONS, Variant
 
-OURS: dict[str, Mapping[str, Any]] = {
-    "operator": ops.OPERATORS,
-    "backbone": backbones.BACKBONES,
-    "data set": data.DATASETS,
-    "meter": meters.METERS,
-    "axis": {axis: declared for axis, declared in AXES.items() if axis != "options"},
-}
+STYLES = ("text", "md", "csv", "tex", "json", "parquet")
 
 
 def _files(kind: str, summary: Any) -> dict[str, str]:
@@ -145,9 +140,7 @@ def show(
     elif not found and (model := _model(name)):
         _print_model(model)
     elif not found:
-        names = [file for kind in library.FOLDERS for file in library.known(kind)]
-        names += [entry for kind, ours in OURS.items() for entry in (*ours, *plugins.installed(kind))]
-        raise unknown("name", name, names)
+        raise unknown("name", name, all_names())
 
 
 def _model(name: str) -> Row | None:
@@ -217,7 +210,7 @@ def table(
         typer.Option(
             "--format",
             help="text, md, csv, tex, json, or parquet (with --out).",
-            autocompletion=complete.one_of("text", "md", "csv", "tex", "json", "parquet"),
+            autocompletion=complete.one_of(*STYLES),
         ),
     ] = "text",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it to this file.")] = None,
@@ -236,9 +229,8 @@ def table(
     from acmix_bench.report.table.grid import FORMATS
     from acmix_bench.runs.store import load_run
 
-    known = [*FORMATS, "csv", "json", "parquet"]
-    if style not in known:
-        raise unknown("format", style, known)
+    if style not in STYLES:
+        raise unknown("format", style, STYLES)
     comparison = compare(load_run(run, results))
     if style == "text" and out is None:
         terminal.show(tables(comparison))

@@ -56,7 +56,15 @@ MULTIPLY_ADDS = ("conv", "linear", "addmm", "mm", "bmm", "baddbmm", "matmul", "e
 
 def measure(subject: Subject) -> dict[str, Any]:
     """MACs of one image by stage and layer, and each counter's total with what it left out."""
+    before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one operation of torch's own, in which nobody sees the products
+    try:
+        return _counted(subject)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _counted(subject: Subject) -> dict[str, Any]:
     count_by = _counter_of(subject)
     counted = count_by(count_closed_form, ShapesOnly)
     counters: dict[str, tuple[Count, Shapes]] = {

@@ -38,7 +38,7 @@ def this_environment() -> Environment:
     gpus = [line.partition(":")[2].strip() for text in told for line in text.splitlines() if line.startswith("Model:")]
     return Environment(
         cpu=(_cpu_info("model name") or [platform.processor() or platform.machine()])[0],
-        cores=len(os.sched_getaffinity(0)),
+        cores=usable_cores(),
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         system=f"{platform.system()} {platform.machine()}",
         kernel=platform.release(),
@@ -46,6 +46,11 @@ def this_environment() -> Environment:
         torch=version("torch"),
         gpu=gpus[0] if gpus else None,
     )
+
+
+def usable_cores() -> int:
+    """How many cores this process may run on."""
+    return len(os.sched_getaffinity(0))
 
 
 class State(Value):

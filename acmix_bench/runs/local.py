@@ -23,7 +23,6 @@ from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
-from multiprocessing.process import BaseProcess
 from threading import Lock
 from types import ModuleType
 from typing import Any
@@ -31,6 +30,7 @@ from typing import Any
 from acmix_bench import meters
 from acmix_bench.errors import UserError
 from acmix_bench.meters.turns import Turns
+from acmix_bench.runs.environment import usable_cores
 from acmix_bench.runs.record import Status
 from acmix_bench.spec.cell import Cell
 
@@ -38,9 +38,8 @@ from acmix_bench.spec.cell import Cell
 PRELOAD = ["acmix_bench.runs.server"]
 PRELOAD += [f"acmix_bench.meters.{name}" for name in ("accuracy", "conditions", "matmul", "parity", "steps")]
 PRELOAD += ["acmix_bench.cli", "torch._dynamo", "torchvision.models"]
-# What runs now, so that it can be ended from another thread than the one that waits for its answer.
-_RUNNING: set[BaseProcess] = set()
-_STARTING = Lock()
+# multiprocessing looks after all processes whenever one starts or is asked for, in whatever thread that is.
+_PROCESSES = Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +71,9 @@ def misfits(cells: Sequence[Cell], timeout: float) -> dict[str, str]:
 
     Only what a user did wrong is told. What else goes wrong is told by the cell, when it is measured.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     parts = [cells[first::cores] for first in range(cores) if cells[first:]]
-    answers = [answer for _, answer in beside(partial(call, _misfits, timeout=timeout), parts, cores)]
+    answers = beside(partial(call, _misfits, timeout=timeout), parts, cores)
     return {label: why for status, content in answers if status == "ok" for label, why in content.items()}
 
 
@@ -186,13 +185,12 @@ def _misfits(cells: Sequence[Cell]) -> dict[str, str]:
 
 def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> tuple[Any, Any]:
     """Run a function in a fresh process; whatever happens to that process is told in the answer."""
-    with _STARTING:
+    with _PROCESSES:
         context = start_server()
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(target=_child, args=(sender, function, argument), daemon=True)
         with _without_main():
             process.start()
-        _RUNNING.add(process)
     sender.close()
     try:
         if not receiver.poll(timeout):
@@ -201,7 +199,8 @@ def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> tuple
         process.join(5)  # so that it gives back what it holds of the system
         return answer
     except EOFError:
-        process.join()
+        with _PROCESSES:
+            process.join()
         code = process.exitcode or 0
         if code >= 0:
             return "crashed", f"its process ended with code {code}"
@@ -209,26 +208,25 @@ def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> tuple
         hint = "; the system may have run out of memory" if name == "SIGKILL" else ""
         return "crashed", f"its process was ended by {name}{hint}"
     finally:
-        _RUNNING.discard(process)
         process.kill()
         process.join()
         receiver.close()
 
 
-def beside(function: Callable[[Any], Any], arguments: Sequence[Any], jobs: int) -> Iterator[tuple[Any, Any]]:
-    """Call a function that measures, for several arguments at once; each with its answer, as they come.
+def beside(function: Callable[[Any], Any], arguments: Sequence[Any], jobs: int) -> Iterator[Any]:
+    """Call a function that measures, for several arguments at once; what it gives, as it comes.
 
     Ctrl-C ends what runs.
     """
     with ThreadPoolExecutor(jobs) as pool:
-        asked = {pool.submit(function, argument): argument for argument in arguments}
+        asked = [pool.submit(function, argument) for argument in arguments]
         try:
             for future in as_completed(asked):
-                yield asked[future], future.result()
+                yield future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            with _STARTING:
-                for process in list(_RUNNING):
+            with _PROCESSES:
+                for process in multiprocessing.active_children():
                     process.kill()
             raise
 

@@ -6,7 +6,7 @@ that has any stand in the main tables, those of every other run stay a run of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from acmix_bench import meters
@@ -46,7 +46,8 @@ def merge(runs: Sequence[Part]) -> tuple[Run, list[str]]:
         and (missing := set(keys) - {record.key for record in run.records})
     ]
     pooled, doubles = _pooled(parts)
-    timed = _timed_apart(parts, doubles)
+    timed, copies = _timed_apart(parts)
+    doubles += copies
     main = timed[0] if timed else parts[0][1]
     records = [*pooled, *(record for record in main.records if _is_timing(record))]
     environments = list(dict.fromkeys([main.plan.environment, *(record.environment for record in records)]))
@@ -61,8 +62,7 @@ def merge(runs: Sequence[Part]) -> tuple[Run, list[str]]:
     )
     labels = {row.content: row for row in rows}
     notes += doubles[:SHOWN] + [f"and {len(doubles) - SHOWN} more doubles"] * (len(doubles) > SHOWN)
-    named = tuple(_renamed(record, labels) for record in records)
-    return Run(plan=plan, records=named, others=tuple(timed[1:])), notes
+    return Run(plan=plan, records=tuple(record.named_by(labels) for record in records), others=tuple(timed[1:])), notes
 
 
 def _refuse_unlike(first: Part, other: Part) -> None:
@@ -93,45 +93,49 @@ def _pooled(parts: Sequence[Part]) -> tuple[list[Record], list[str]]:
 
     Of a seed, rows come from the run that has most of them, so that they are paired on one machine where they can be.
     """
-    together: dict[tuple[str, int], list[tuple[str, list[Record]]]] = {}
-    for name, run in parts:
-        for key, found in _by(run.records, lambda record: (record.cell.meter, record.cell.repeat)):
-            if not meters.find(key[0]).is_timing:
-                together.setdefault(key, []).append((name, found))
+    together: dict[tuple[str, int], dict[int, list[Record]]] = {}
+    for number, (_, run) in enumerate(parts):
+        for record in run.records:
+            if not _is_timing(record):
+                found = together.setdefault((record.cell.meter, record.cell.repeat), {})
+                found.setdefault(number, []).append(record)
     kept: list[Record] = []
     told: list[str] = []
-    for (meter, repeat), candidates in together.items():
+    for by_part in together.values():
+        fullest = sorted(by_part, key=lambda number: -sum(record.is_result for record in by_part[number]))
+        candidates = [(parts[number][0], record) for number in fullest for record in by_part[number]]
         taken: dict[str, tuple[str, Record]] = {}
-        for name, found in sorted(candidates, key=lambda one: -sum(record.is_result for record in one[1])):
-            for record in sorted(found, key=lambda record: not record.is_result):
-                before = taken.setdefault(record.cell.row.content, (name, record))
-                if before[1] is not record and record.is_result:
-                    told += _double(meter, repeat, before, (name, record))
+        for name, record in sorted(candidates, key=lambda one: not one[1].is_result):  # a failure gives way to a result
+            before = taken.setdefault(record.cell.row.content, (name, record))
+            if before[1] is not record and record.is_result:
+                told += _double(before, (name, record))
         kept += [record for _, record in taken.values()]
     return kept, told
 
 
-def _double(meter: str, repeat: int, kept: tuple[str, Record], left: tuple[str, Record]) -> Iterator[str]:
+def _double(kept: tuple[str, Record], left: tuple[str, Record]) -> Iterator[str]:
     """A line where the same cell was measured twice: that it was, or, of a count, that the two differ."""
     (name, ours), (their_name, theirs) = kept, left
-    metrics, is_score = meters.find(meter).metrics, meters.find(meter).repeats == "seeds"
-    values = [[metric.numbers(record.values) for metric in metrics if metric.gated] for record in (ours, theirs)]
-    what = f"{ours.cell.row.label}: {meter}" + f" of seed {repeat}" * is_score
+    meter = meters.find(ours.cell.meter)
+    is_score = meter.repeats == "seeds"
+    values = [[metric.numbers(record.values) for metric in meter.metrics if metric.gated] for record in (ours, theirs)]
+    what = f"{ours.cell.row.label}: {ours.cell.meter}" + f" of seed {ours.cell.repeat}" * is_score
     if values[0] != values[1]:
         yield f"{what} is in {name} and in {their_name}, and differs; {name} stands"
     elif is_score:
         yield f"{what} is in {name} and in {their_name}; {name} stands"
 
 
-def _timed_apart(parts: Sequence[Part], doubles: list[str]) -> list[Run]:
-    """The timings of each run that has any, with what says whether they may be shown; copies of one are left out."""
+def _timed_apart(parts: Sequence[Part]) -> tuple[list[Run], list[str]]:
+    """The timings of each run that has any, with what says whether they may be shown; copies are told, and left out."""
     timed: list[Run] = []
+    copies: list[str] = []
     seen: set[Any] = set()
     for name, run in parts:
         timings = [record for record in run.records if _is_timing(record)]
         fresh = [record for record in timings if _identity(record) not in seen]
         if len(fresh) < len(timings):
-            doubles.append(f"{name}: {len(timings) - len(fresh)} timings are those of another run")
+            copies.append(f"{name}: {len(timings) - len(fresh)} timings are those of another run")
         seen.update(map(_identity, timings))
         if not fresh:
             continue
@@ -142,7 +146,7 @@ def _timed_apart(parts: Sequence[Part], doubles: list[str]) -> list[Run]:
         names = run.plan.merged if len(run.plan.merged) == 1 else (name,)  # timings of a run that was merged before
         known |= {"keys": [record.key for record in records], "merged": names, "pooled": (), "others": ()}
         timed.append(Run(plan=KeptPlan(**known), records=tuple(records)))
-    return timed
+    return timed, copies
 
 
 def _experiment(parts: Sequence[Part], pooled: Sequence[Record]) -> Experiment:
@@ -163,16 +167,3 @@ def _identity(record: Record) -> tuple[Any, ...]:
 
 def _is_timing(record: Record) -> bool:
     return meters.find(record.cell.meter).is_timing
-
-
-def _by(records: Sequence[Record], key: Callable[[Record], Any]) -> list[tuple[Any, list[Record]]]:
-    groups: dict[Any, list[Record]] = {}
-    for record in records:
-        groups.setdefault(key(record), []).append(record)
-    return list(groups.items())
-
-
-def _renamed(record: Record, rows: dict[str, Row]) -> Record:
-    """Under the label that its row has in the merged run."""
-    cell = record.cell.model_copy(update={"row": rows[record.cell.row.content]})
-    return record.model_copy(update={"cell": cell})

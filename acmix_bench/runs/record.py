@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
@@ -30,6 +31,11 @@ class Record(Value):
     def is_result(self) -> bool:
         """Whether this answers the cell; a crash or a timeout is tried again by the next run."""
         return self.status in ("ok", "diverged")
+
+    def named_by(self, rows: Mapping[str, Row]) -> Record:
+        """Under the label that a run has for this row, by its content; another run may have called it otherwise."""
+        row = rows.get(self.cell.row.content, self.cell.row)
+        return self.model_copy(update={"cell": self.cell.model_copy(update={"row": row})})
 
 
 class Plan(Value):

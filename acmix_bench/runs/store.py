@@ -131,13 +131,8 @@ class Store:
             raise UserError(f"{self.folder}/run.json: not a run that this version can read") from error
         finished = self.finished(plan.keys, plan.environment, *plan.pooled)
         rows = {row.content: row for row in plan.rows}
-        records = []
-        for key in plan.keys:
-            if record := finished.get(key):
-                # It may be from a run that had another name for the row.
-                row = rows.get(record.cell.row.content, record.cell.row)
-                records.append(record.model_copy(update={"cell": record.cell.model_copy(update={"row": row})}))
-        return Run(plan=plan, records=tuple(records), others=tuple(Store(self.folder / n).load() for n in plan.others))
+        records = tuple(finished[key].named_by(rows) for key in plan.keys if key in finished)
+        return Run(plan=plan, records=records, others=tuple(Store(self.folder / n).load() for n in plan.others))
 
     def _records(self) -> Iterator[Record]:
         """Every whole line; one that a kill cut short, or that an older version wrote, is passed over."""

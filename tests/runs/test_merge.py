@@ -99,6 +99,20 @@ def test_what_is_there_twice_is_told_and_stands_once(here: Run, tmp_path: Path) 
     assert "copy: 12 timings are those of another run" in notes + [n for n in notes if "more doubles" in n] or notes[-1]
 
 
+def test_a_failure_gives_way_to_what_another_run_has(here: Run, tmp_path: Path) -> None:
+    def one_fails(cells: Sequence[Cell], timeout: float = 0) -> list[Outcome]:
+        if cells[0].meter == "accuracy" and cells[0].row.label == "shift=tensor":
+            return [Outcome(status="crashed", reason="no memory")]
+        return answer(cells)
+
+    failing = measured(tmp_path / "b", environment=THERE, measure=one_fails)
+    fewer = here.model_copy(update={"records": tuple(r for r in here.records if r.cell.row.label == "shift=tensor")})
+    run, _ = merge([("failing", failing), ("fewer", fewer)])
+    line = compare(run).lines[2]
+    assert line.failures == ()
+    assert line.scores["accuracy"].mean.samples == 2
+
+
 def test_counts_that_differ_are_told(here: Run, tmp_path: Path) -> None:
     def more(cells: Sequence[Cell], timeout: float = 0) -> list[Outcome]:
         outcomes = answer(cells)

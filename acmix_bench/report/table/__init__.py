@@ -21,7 +21,7 @@ def render(comparison: Comparison, style: str) -> str:
 
 def tables(comparison: Comparison) -> list[Table]:
     """Every table that the run's meters fill: first what decides, then what explains it."""
-    return [*decisive(comparison), *_more(comparison)]
+    return [*decisive(comparison), *explaining(comparison)]
 
 
 def decisive(comparison: Comparison) -> list[Table]:
@@ -40,7 +40,8 @@ def decisive(comparison: Comparison) -> list[Table]:
     return made
 
 
-def _more(comparison: Comparison) -> list[Table]:
+def explaining(comparison: Comparison) -> list[Table]:
+    """Where the numbers come from: the learned mix, and the costs."""
     made = [mix_table(comparison)] if any(line.mixing_weights for line in comparison.lines) else []
     if "macs" in comparison.run.plan.experiment.meters:
         made += [cost_table(comparison), ledger_table(comparison), counter_table(comparison)]
