@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from acmix_bench import backbones, meters
+from acmix_bench import backbones, data, meters
 from acmix_bench.analysis.compare import Comparison, compare
 from acmix_bench.errors import UserError
 from acmix_bench.meters.turns import Turns
@@ -162,14 +162,14 @@ def measure_named(
     Raises:
         UserError: for both, an unknown name, or a row that cannot be.
     """
-    local.start_server()  # it imports while the plan is made
     if models and variants:
         raise UserError("give models or variants, not both: a model names its variant, as in nano-acmix")
     experiment = library.with_settings(named(command), list(settings))
     if sizes and not models:
         raise UserError("--input: say which model, as package.module:Class or file.py:Class")
     if sizes:
-        rows = [backbones.whole_model(model, sizes) for model in models]
+        numbers = data.random_of(sizes)
+        rows = [backbones.whole_model(model, image_size=sizes[-1], data=numbers) for model in models]
     elif models:
         rows = rows_of(experiment.model_copy(update={"models": tuple(models)}))
     else:
@@ -177,6 +177,7 @@ def measure_named(
         measured = [meters.find(name) for name in experiment.meters]
         whole = [name for name, runs in known.items() if all(map(runs.is_measured_by, measured))]
         rows = rows_of(experiment, variants or whole)
+    local.start_server()  # it imports while the plan is made; a mistake in a name is told before it holds any pipe
     return measure_now(plan_of(experiment, rows))
 
 

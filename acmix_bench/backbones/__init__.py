@@ -8,14 +8,13 @@ in a module of your own, as `Backbone(...)`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from acmix_bench import data
 from acmix_bench.errors import UserError, unknown
 from acmix_bench.ops import ATTENTIONS
 from acmix_bench.spec import plugins
@@ -180,8 +179,8 @@ def is_whole_model(name: str) -> bool:
     return name.startswith(WHOLE)
 
 
-def whole_model(reference: str, sizes: Sequence[int]) -> Row:
-    """The row of a torch module of the user's own, whose input has these sizes, without the batch.
+def whole_model(reference: str, *, image_size: int, data: str) -> Row:
+    """The row of a torch module of the user's own, on data that say the sizes of its input.
 
     Raises:
         UserError: for a name that is no reference to something.
@@ -189,7 +188,7 @@ def whole_model(reference: str, sizes: Sequence[int]) -> Row:
     if ":" not in reference:
         raise UserError(f"--input is for a model of your own; '{reference}' has its input's size behind an @")
     plugins.check_reference("model", reference)
-    case = Case(backbone=WHOLE + reference, image_size=sizes[-1], data=data.random_of(sizes))
+    case = Case(backbone=WHOLE + reference, image_size=image_size, data=data)
     return Row(label=reference, variant=load_variant("plain"), case=case)
 
 

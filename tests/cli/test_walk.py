@@ -20,7 +20,18 @@ RUNS = sorted(path.parent.name for path in SHOWN.glob("*/run.json"))
 VARIANTS = sorted(library.known("variant"))
 TRAIN = [name for name in VARIANTS if library.load_variant(name).runs.is_measured_by(find("accuracy"))]
 FULL = os.environ.get("ACMIX_BENCH_FULL") == "1"
-QUICK = ["--set", "processes=2", "--set", "seconds=0.005", "--set", "batch=2", "--set", "image_size=14"]
+QUICK = [
+    "--set",
+    "threads=1",
+    "--set",
+    "processes=2",
+    "--set",
+    "seconds=0.005",
+    "--set",
+    "batch=2",
+    "--set",
+    "image_size=14",
+]
 
 
 def invoke(*arguments: str) -> str:
@@ -84,7 +95,7 @@ def test_throughput_times_every_backbone(tmp_path: Path) -> None:
 # The others take a minute and more; nox -s full trains them all.
 @pytest.mark.parametrize("name", TRAIN if FULL else ["conv3x3", "acmix"])
 def test_train_trains_every_variant(name: str, tmp_path: Path) -> None:
-    assert "top-1" in invoke("train", "-v", name, "--set", "epochs=1")
+    assert "top-1" in invoke("train", "-v", name, "--set", "epochs=1", "--set", "threads=1")
 
 
 @pytest.mark.parametrize("name", RUNS)
