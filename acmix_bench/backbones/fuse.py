@@ -3,7 +3,8 @@
     alpha * attention + beta * convolution, then a BatchNorm with scale s and shift t
     = (s alpha) * attention + convolution', whose kernel is s * beta times the old one, and whose bias is t
 
-A BatchNorm after any other convolution goes into it too. `unfuse` gives the model back as it was, to the last bit.
+A BatchNorm after any other convolution goes into it too. Where the operator runs in C++, its weights are brought into the
+order in which they are read. The fused model keeps these weights alone: fuse a copy of a model that goes on.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import Bottleneck, ResNet
 
+from acmix_bench.ops.acmix import ACmix, run_at_once
 from acmix_bench.ops.convolution import (
     ConvolutionPath,
     convolve_groups,
@@ -22,6 +24,7 @@ from acmix_bench.ops.convolution import (
     shift_kernel,
 )
 from acmix_bench.ops.mix import Mix
+from acmix_bench.ops.native import operators as native
 from acmix_bench.ops.plain import Convolution
 
 # Where a block of a library keeps its convolutions, and the BatchNorm that follows each. A block of ours, or of yours,
@@ -34,15 +37,11 @@ FOLLOWED = {
 
 
 class Fused(nn.Module):
-    """Stands in for a module that `unfuse` puts back."""
-
-    def __init__(self, original: nn.Module) -> None:
-        super().__init__()
-        self.original = original
+    """What has taken another module's place."""
 
     def train(self, mode: bool = True) -> Fused:
         if mode:
-            raise RuntimeError("a fused model cannot train: call unfuse(model) first")
+            raise RuntimeError("a fused model cannot train: fuse a copy of it")
         super().train(mode)
         return self
 
@@ -52,17 +51,6 @@ class FusedAway(Fused):
 
     def forward(self, x: Tensor) -> Tensor:
         return x
-
-
-class FusedConvolution(Fused):
-    """A convolution with the BatchNorm that follows it."""
-
-    def __init__(self, original: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-        super().__init__(original)
-        self.convolution = fuse_conv_bn_eval(original, norm)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.convolution(x)
 
 
 class FusedPath(Fused):
@@ -75,23 +63,27 @@ class FusedPath(Fused):
     shift: Tensor | None
 
     def __init__(self, original: ConvolutionPath, factor: Tensor, shift: Tensor | None) -> None:
-        super().__init__(original)
-        layer, outputs = original.fully_connected, original.outputs
-        kernel = original.kernel
+        super().__init__()
+        self.maps, self.outputs, self.stride = original.maps, original.outputs, original.stride
+        layer, kernel = original.fully_connected, original.kernel
         if kernel is None:
             kernel = shift_kernel(len(factor), original.kernel_size).to(layer.weight)
         kernel = kernel * factor[:, None, None, None]
-        pays = folding_pays(original.maps, outputs, original.kernel_size, original.stride)
-        self.folded = layer.bias is None and pays
-        self.register_buffer("kernel", fold(layer.weight, kernel) if self.folded else kernel)
+        self.folds = layer.bias is None and folding_pays(self.maps, self.outputs, kernel.shape[-1], self.stride)
+        if not self.folds:
+            self.fully_connected = layer
+        self.register_buffer("kernel", fold(layer.weight, kernel) if self.folds else kernel)
         self.register_buffer("shift", shift)
 
     def forward(self, maps: Tensor) -> Tensor:
-        path: ConvolutionPath = self.original  # type: ignore[assignment]
-        maps_BHWc = gather_groups(maps, path.maps)
-        if not self.folded:
-            maps_BHWc = path.fully_connected(maps_BHWc.unflatten(-1, (-1, path.maps))).flatten(-2)
-        return convolve_groups(maps_BHWc, self.kernel, self.shift, stride=path.stride)
+        maps_BHWc = gather_groups(maps, self.maps)
+        if not self.folds:
+            maps_BHWc = self.fully_connected(maps_BHWc.unflatten(-1, (-1, self.maps))).flatten(-2)
+        return convolve_groups(maps_BHWc, self.kernel, self.shift, stride=self.stride)
+
+    def is_native(self, x: Tensor) -> bool:
+        """Where it could be, the whole operator is a `FusedOperator`."""
+        return False
 
 
 class FusedMix(Fused):
@@ -99,12 +91,35 @@ class FusedMix(Fused):
 
     factor: Tensor
 
-    def __init__(self, original: Mix, factor: Tensor) -> None:
-        super().__init__(original)
+    def __init__(self, factor: Tensor) -> None:
+        super().__init__()
         self.register_buffer("factor", factor)
 
     def forward(self, attended: Tensor, convolution: nn.Module, maps: Tensor) -> Tensor:
         return torch.addcmul(convolution(maps), attended, self.factor.to(attended.dtype))
+
+
+class FusedOperator(Fused):
+    """A local operator in C++, from weights in the order in which they are read."""
+
+    projection: Tensor
+
+    def __init__(self, original: ACmix, path: FusedPath, factor: Tensor) -> None:
+        super().__init__()
+        self.position, self.bias = original.position, original.qkv.bias
+        self.heads, self.window, self.stride = original.heads, original.window, original.stride
+        groups, lanes = len(factor) // self.heads, native.lanes_of(factor.dtype, len(factor) // self.heads)
+        shift = path.shift
+        if shift is not None:  # channels e * N + n, as vectors of groups
+            shift = shift.view(groups // lanes, lanes, self.heads).transpose(1, 2).contiguous()
+        self.register_buffer("projection", native.pack_projection(original.qkv.weight.flatten(1), lanes))
+        self.register_buffer("factor", factor)
+        self.register_buffer("path", native.pack_kernel(path.kernel, groups, lanes))
+        self.register_buffer("shift", shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.projection.dtype, memory_format=torch.channels_last)  # autocast lowers the layer before it
+        return run_at_once(self, x, self.projection, self.bias, factor=self.factor, path=self.path, shift=self.shift)
 
 
 def fuse(model: nn.Module) -> None:
@@ -122,22 +137,17 @@ def fuse(model: nn.Module) -> None:
         for block in list(model.modules()):
             for layer_name, norm_name in vars(type(block)).get("followed_by_norm") or FOLLOWED.get(type(block), []):
                 _fuse_norm(block, layer_name, norm_name)
-        for operator in list(model.modules()):
-            if _is_fusible(operator):
-                _fuse_operator(operator, None)
-
-
-def unfuse(model: nn.Module) -> None:
-    """Undo `fuse`."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, Fused):
-                setattr(module, name, child.original)
+        for block in list(model.modules()):
+            for name, operator in list(block.named_children()):
+                if _is_fusible(operator):
+                    setattr(block, name, _fused_operator(operator, None))
+        if _is_fusible(model):
+            _fuse_paths(model, None)
 
 
 def _is_fusible(operator: nn.Module) -> bool:
     path = getattr(operator, "convolution", None)
-    return isinstance(path, ConvolutionPath) and path.implementation == "production"
+    return isinstance(path, ConvolutionPath) and path.implementation != "reference"
 
 
 def _fuse_norm(block: nn.Module, layer_name: str, norm_name: str) -> None:
@@ -146,15 +156,29 @@ def _fuse_norm(block: nn.Module, layer_name: str, norm_name: str) -> None:
     if type(norm) is not nn.BatchNorm2d or norm.training or norm.running_mean is None or norm.weight is None:
         return
     if isinstance(layer, nn.Conv2d) and type(layer) in (nn.Conv2d, Convolution):
-        setattr(block, layer_name, FusedConvolution(layer, norm))
+        setattr(block, layer_name, fuse_conv_bn_eval(layer, norm))
     elif layer is not None and _is_fusible(layer):
-        _fuse_operator(layer, norm)
+        setattr(block, layer_name, _fused_operator(layer, norm))
     else:
         return
-    setattr(block, norm_name, FusedAway(norm))
+    setattr(block, norm_name, FusedAway())
 
 
-def _fuse_operator(operator: nn.Module, norm: nn.BatchNorm2d | None) -> None:
+def _fused_operator(operator: nn.Module, norm: nn.BatchNorm2d | None) -> nn.Module:
+    """The operator with its paths fused, or what runs it at once in C++."""
+    _fuse_paths(operator, norm)
+    path, mix = operator.convolution, getattr(operator, "mix", None)
+    if not (isinstance(operator, ACmix) and isinstance(mix, FusedMix) and isinstance(path, FusedPath) and path.folds):
+        return operator
+    if operator.implementation == "production":
+        return operator
+    sizes = {"stride": operator.stride, "window": operator.window, "kernel": path.kernel.shape[-1]}
+    if native.why_not(path.kernel, operator.channels // operator.heads, **sizes):
+        return operator
+    return FusedOperator(operator, path, mix.factor)
+
+
+def _fuse_paths(operator: nn.Module, norm: nn.BatchNorm2d | None) -> None:
     path: ConvolutionPath = operator.convolution  # type: ignore[assignment]
     mix: Mix | None = getattr(operator, "mix", None)
     weight = path.fully_connected.weight
@@ -166,4 +190,4 @@ def _fuse_operator(operator: nn.Module, norm: nn.BatchNorm2d | None) -> None:
     alpha, beta = mix.weights() if mix else (None, torch.ones(()))
     operator.convolution = FusedPath(path, beta.to(weight) * scale, shift)
     if mix:
-        operator.mix = FusedMix(mix, alpha.to(weight) * scale)  # type: ignore[union-attr]
+        operator.mix = FusedMix(alpha.to(weight) * scale)  # type: ignore[union-attr]

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from acmix_bench.ops.native import operators as native
+
 MACs = Callable[[Any, Any], int]
 
 # Operations that move or make numbers and do no arithmetic on them; the views among them know that themselves.
@@ -93,6 +95,7 @@ def _attention_backward(arguments: Any, _: Any) -> int:
 
 
 COUNTED: dict[str, MACs] = {
+    **native.MACS,
     "mm": _product,
     "bmm": _product,
     "mv": _product,

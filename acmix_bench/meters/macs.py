@@ -82,7 +82,7 @@ def _counted(subject: Subject) -> dict[str, Any]:
 
 def _counter_of(subject: Subject) -> Callable[[Count, Shapes], dict[str, Any]]:
     """Counts by shapes, where nothing is computed; of a model that looks at values, by running it."""
-    literal, image = subject.as_reference(), subject.images(1, "cpu")
+    subject, literal, image = subject.in_torch(), subject.as_reference(), subject.images(1, "cpu")
 
     @cache
     def hollow() -> tuple[nn.Module, nn.Module]:

@@ -65,6 +65,12 @@ class Subject:
         """The same variant with its operator straight from the formulas."""
         return replace(self, variant=self.variant.model_copy(update={"implementation": "reference"}))
 
+    def in_torch(self) -> Subject:
+        """The same variant in torch's operations where it would run in C++: the same on every machine."""
+        if self.variant.implementation in ("native", "reference"):
+            return self
+        return replace(self, variant=self.variant.model_copy(update={"implementation": "production"}))
+
     def build(self, device: torch.device | str | None = None) -> nn.Module:
         """The model, initialised from the seed."""
         torch.manual_seed(self.seed)

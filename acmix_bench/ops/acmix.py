@@ -11,6 +11,8 @@ from acmix_bench.errors import ShapeError
 from acmix_bench.ops import attention, cost, reference
 from acmix_bench.ops.convolution import Axes, ConvolutionPath
 from acmix_bench.ops.mix import Kind, Mix, Paths
+from acmix_bench.ops.native import operators as native
+from acmix_bench.ops.reflection import check_window
 
 
 class ACmix(nn.Module):
@@ -56,7 +58,7 @@ class ACmix(nn.Module):
         if window < 1 or window % 2 == 0:
             raise ShapeError(f"the attention window is {window}, but must be odd: it is centred on a pixel")
         self.channels, self.heads, self.window, self.stride = channels, heads, window, stride
-        self.paths, self.implementation = paths, axes.get("implementation", "production")
+        self.paths, self.implementation = paths, axes.get("implementation", "auto")
 
         self.qkv = nn.Conv2d(in_channels, 3 * channels, 1)
         if paths != "conv":
@@ -67,22 +69,51 @@ class ACmix(nn.Module):
             self.mix = Mix(mix)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.implementation == "production":
+        if self.implementation != "reference":
             x = x.contiguous(memory_format=torch.channels_last)
+        is_native = self._is_native(x)
+        if is_native and not torch.is_grad_enabled() and (self.paths == "attention" or self.convolution.is_native(x)):
+            return self._at_once(x)
         qkv_BHWc = self.qkv(x).permute(0, 2, 3, 1)
-        if self.paths == "attention":
-            out = self._attend(qkv_BHWc)
-        elif self.paths == "conv":
+        if self.paths == "conv":
             out = self.convolution(qkv_BHWc)
         else:
-            out = self.mix(self._attend(qkv_BHWc), self.convolution, qkv_BHWc)
+            attended = self._attend(qkv_BHWc, is_native=is_native)
+            out = attended if self.paths == "attention" else self.mix(attended, self.convolution, qkv_BHWc)
         return out.permute(0, 3, 1, 2)
 
-    def _attend(self, qkv_BHWc: Tensor) -> Tensor:
-        attend = reference.local_attention if self.implementation == "reference" else attention.local_attention
-        q, k, v = qkv_BHWc.chunk(3, dim=-1)
+    def _is_native(self, x: Tensor) -> bool:
+        """Whether attention runs in C++ on this input.
+
+        Raises:
+            ShapeError: where it must and cannot.
+        """
+        if self.implementation not in ("auto", "native") or self.paths == "conv":
+            return False
+        reason = native.why_not(x, self.channels // self.heads, stride=self.stride, window=self.window)
+        if reason and self.implementation == "native":
+            raise ShapeError(f"implementation=native does not serve this: {reason}")
+        return reason is None
+
+    def _attend(self, qkv_BHWc: Tensor, *, is_native: bool) -> Tensor:
+        sizes = {"heads": self.heads, "window": self.window, "stride": self.stride}
         position = attention.project_coordinates(self.position, *qkv_BHWc.shape[1:3]).to(qkv_BHWc.dtype)
-        return attend(q, k, v, position, heads=self.heads, window=self.window, stride=self.stride)
+        if is_native:
+            check_window(*qkv_BHWc.shape[1:3], self.window)
+            return native.local_attention(qkv_BHWc, position, **sizes)
+        attend = reference.local_attention if self.implementation == "reference" else attention.local_attention
+        return attend(*qkv_BHWc.chunk(3, dim=-1), position, **sizes)
+
+    def _at_once(self, x: Tensor) -> Tensor:
+        """The whole operator in one call of C++, for inference: q, k and v are never in memory."""
+        factor = path = None
+        lanes = native.lanes_of(x.dtype, self.channels // self.heads)
+        if self.paths == "both":
+            alpha, beta = self.mix.weights()
+            factor = alpha.to(x).expand(self.channels)
+            path = native.pack_kernel(self.convolution.folded(beta), self.channels // self.heads, lanes)
+        weight, bias = self.qkv.weight.flatten(1), self.qkv.bias
+        return run_at_once(self, x, native.pack_projection(weight, lanes), bias, factor=factor, path=path)
 
     def macs(self, x: Tensor) -> dict[str, int]:
         """Multiply-adds of one image by stage: the closed form of `acmix_bench.ops.cost`."""
@@ -100,3 +131,12 @@ class ACmix(nn.Module):
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, window={self.window}, stride={self.stride}, paths={self.paths}"
+
+
+def run_at_once(operator: ACmix, x: Tensor, projection: Tensor, bias: Tensor | None, **path: Tensor | None) -> Tensor:
+    """Run an operator in C++ from packed weights: (B, C_in, H, W), channels-last, to (B, C, h, w)."""
+    check_window(*x.shape[-2:], operator.window)
+    position = attention.project_coordinates(operator.position, *x.shape[-2:]).to(x.dtype)
+    assert bias is not None
+    sizes = {"heads": operator.heads, "window": operator.window, "stride": operator.stride}
+    return native.operator(x.permute(0, 2, 3, 1), projection, bias, position, **path, **sizes).permute(0, 3, 1, 2)

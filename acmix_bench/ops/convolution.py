@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from acmix_bench.errors import ShapeError
 from acmix_bench.ops import reference
+from acmix_bench.ops.native import operators as native
 
 
 class Axes(TypedDict, total=False):
@@ -24,14 +25,15 @@ class Axes(TypedDict, total=False):
 
     `shift`: move the taps by a grouped convolution, or by slicing and adding. `kernel`: whether the grouped convolution
     trains; a fixed one is a buffer, not a parameter. `init`: start it as the shift, or at random (Kaiming).
-    `kernel_size`: k, odd. `implementation`: production, or the formulas as they stand.
+    `kernel_size`: k, odd. `implementation`: C++ (native), torch's operations (production), C++ where it serves the case
+    and else torch's (auto), or the formulas as they stand (reference).
     """
 
     kernel_size: int
     shift: Literal["tensor", "group"]
     kernel: Literal["fixed", "learned"]
     init: Literal["shift", "random"]
-    implementation: Literal["production", "reference"]
+    implementation: Literal["auto", "native", "production", "reference"]
 
 
 class ConvolutionPath(nn.Module):
@@ -60,7 +62,7 @@ class ConvolutionPath(nn.Module):
         self.groups, self.maps, self.outputs, self.stride = groups, maps, outputs, stride
         self.kernel_size = axes.get("kernel_size", 3)
         self.shift, self.init = axes.get("shift", "group"), axes.get("init", "shift")
-        self.implementation = axes.get("implementation", "production")
+        self.implementation = axes.get("implementation", "auto")
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise ShapeError(f"the kernel size is {self.kernel_size}, but must be odd: it is centred on a pixel")
         self.fully_connected = nn.Linear(maps, self.kernel_size**2, bias=bias)
@@ -86,6 +88,8 @@ class ConvolutionPath(nn.Module):
 
     def forward(self, maps: Tensor, *, factor: Tensor | None = None) -> Tensor:
         """Run the path; a `factor` of its output goes into the fully connected layer."""
+        if self.is_native(maps):
+            return native.convolution_path(maps, self.folded(factor), stride=self.stride)
         run = reference.convolution_path if self.implementation == "reference" else convolution_path
         weight: Tensor = self.fully_connected.weight
         bias: Tensor | None = self.fully_connected.bias
@@ -100,6 +104,24 @@ class ConvolutionPath(nn.Module):
             kernel_size=self.kernel_size,
             stride=self.stride,
         )
+
+    def is_native(self, maps: Tensor) -> bool:
+        """Whether it runs in C++: folded into one grouped convolution, where that is cheaper."""
+        if self.implementation not in ("auto", "native") or not self.folds:
+            return False
+        return native.why_not(maps, self.groups, stride=self.stride, kernel=self.kernel_size) is None
+
+    @property
+    def folds(self) -> bool:
+        """Whether it is one grouped convolution."""
+        pays = folding_pays(self.maps, self.outputs, self.kernel_size, self.stride)
+        return self.kernel is not None and self.fully_connected.bias is None and pays
+
+    def folded(self, factor: Tensor | None = None) -> Tensor:
+        """The one convolution's kernel, (C, i, k, k), times a factor."""
+        assert self.kernel is not None
+        weight = self.fully_connected.weight
+        return fold(weight if factor is None else weight * factor, self.kernel)
 
     def cost(self, height: int, width: int) -> dict[str, int]:
         """Multiply-adds of the path's two stages for one H x W map."""

@@ -46,7 +46,7 @@ class GlobalACmix(nn.Module):
     ) -> None:
         super().__init__()
         self.heads, self.reduction = heads, reduction
-        self.paths, self.implementation = paths, axes.get("implementation", "production")
+        self.paths, self.implementation = paths, axes.get("implementation", "auto")
         self.q = nn.Linear(channels, channels)
         self.kv = nn.Linear(channels, 2 * channels)
         if reduction > 1:

@@ -46,7 +46,7 @@ class WindowACmix(nn.Module):
     ) -> None:
         super().__init__()
         self.channels, self.heads, self.window_size = channels, heads, window_size
-        self.paths, self.implementation = paths, axes.get("implementation", "production")
+        self.paths, self.implementation = paths, axes.get("implementation", "auto")
         self.qkv = nn.Linear(channels, 3 * channels)
         if paths != "conv":
             rows, columns = window_size

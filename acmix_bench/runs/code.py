@@ -32,6 +32,7 @@ LEFT_OUT = {
     *(PACKAGE / name for name in ("__init__.py", "errors.py")),
 }
 STDLIB = Path(sysconfig.get_path("stdlib")).resolve()
+COMPILED = (".cpp", ".h")  # what a module builds lies beside it
 OURS_TO_NEED = ("torch", "torchvision", "timm")  # a class of theirs may stand for an operator; their code is not hashed
 
 
@@ -88,7 +89,9 @@ def version_of(starts: Iterable[Callable[..., Any] | Path], told: tuple[Any, ...
             (function,) = (node for node in _tree(path).body if getattr(node, "name", "") == start.__name__)
             bound.append(ast.dump(function))
             files |= set(_imported_by(path, ast.walk(function)))
-    parts = sorted(f"{path.name} {_content(path)}" for path in _closure(frozenset(files)))
+    modules = _closure(frozenset(files))
+    sources = {file for folder in {path.parent for path in modules} for file in folder.glob("*") if file.suffix in COMPILED}
+    parts = sorted(f"{path.name} {_content(path)}" for path in modules | sources)
     return hashlib.sha256("\n".join([*parts, *bound]).encode()).hexdigest()[:16]
 
 
@@ -176,7 +179,9 @@ def _head(body: list[ast.stmt]) -> Iterable[ast.stmt]:
 
 @cache
 def _content(path: Path) -> str:
-    """Hash of a module's code without comments and docstrings."""
+    """Hash of a module's code without comments and docstrings, or of a source as it is."""
+    if path.suffix in COMPILED:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     tree = _tree(path)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:

@@ -9,6 +9,9 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from pydantic import Field
+
+from acmix_bench.ops.native import build
 from acmix_bench.spec.strict import Value
 
 
@@ -23,12 +26,14 @@ class Environment(Value):
     python: str
     torch: str
     gpu: str | None
+    native: str = Field("none", description="what the operator in C++ is built with and for, or why there is none")
 
     def __str__(self) -> str:
         gpu = f", {self.gpu}" if self.gpu else ""
         cores = "1 core" if self.cores == 1 else f"{self.cores} cores"
         return (
-            f"{self.cpu}, {cores}, {self.memory_gib} GiB{gpu}, {self.system}, Python {self.python}, torch {self.torch}"
+            f"{self.cpu}, {cores}, {self.memory_gib} GiB{gpu}, {self.system}, Python {self.python}, torch {self.torch}, "
+            f"native operator: {self.native}"
         )
 
 
@@ -45,6 +50,7 @@ def this_environment() -> Environment:
         python=platform.python_version(),
         torch=version("torch"),
         gpu=gpus[0] if gpus else None,
+        native=build.told(),
     )
 
 

@@ -64,7 +64,7 @@ class Experiment(Value):
     backbone: str = DEFAULT_BACKBONE
     image_size: int | None = Field(None, ge=1)
     data: str | None = None
-    implementation: Literal["production", "reference"] | None = Field(
+    implementation: Literal["native", "production", "reference"] | None = Field(
         None, description="run every ACmix row in this one; as each variant says where not set"
     )
     meters: tuple[str, ...] = Field(("params", "macs", "inference", "training", "accuracy"), min_length=1)

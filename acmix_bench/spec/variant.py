@@ -36,7 +36,9 @@ class Implementation:
 
 
 IMPLEMENTATIONS = {
-    "production": Implementation(summary="the fast operator"),
+    "auto": Implementation(summary="C++ where it serves the case, and else torch's operations"),
+    "native": Implementation(summary="C++, or an error; local attention alone"),
+    "production": Implementation(summary="torch's operations"),
     "reference": Implementation(summary="its literal reference, as it was released"),
     "compiled": Implementation(summary="torch.compile runs each operator", compiles="operators"),
     "fused": Implementation(summary="alpha, beta and every BatchNorm are folded into weights", fuses=True),
@@ -157,12 +159,13 @@ class Variant(Value):
     implementation: Annotated[
         str,
         Axis(
-            meaning="the fast operator, its literal reference, torch.compile's, or for inference a fused network",
+            meaning="the operator in C++ where it can be, in torch's operations, its literal reference, torch.compile's, "
+            "or for inference a fused network",
             has_effect=lambda v: v.operator == "acmix" or (v.operator == "plain" and v.runs.fuses),
             parameters=(),
-            same_as=lambda v: {"implementation": "production"} if v.implementation != "production" else None,
+            same_as=lambda v: {"implementation": "auto"} if v.implementation != "auto" else None,
         ),
-    ] = "production"
+    ] = "auto"
 
     @field_validator("window", "kernel_size")
     @classmethod

@@ -1,0 +1,1 @@
+"""The local operator in C++, optional: built where a compiler is, at first use."""

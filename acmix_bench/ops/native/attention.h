@@ -1,0 +1,213 @@
+// Local attention: each query attends to the window round it, keys and values being reflection padded.
+//
+// A block is ROWS query rows by V queries of a row, of one head:
+//   scores   lanes are queries; ROWS rows x A offsets of one key row are summed in registers
+//   softmax  lanes are queries, so nothing is added across lanes
+//   values   lanes are channels; some queries x some vectors of channels are summed in registers
+// The keys of the rows at hand are kept transposed (channel, then column), padded, with their position taken off.
+// Column c of the padded map stands in plane c % S at c / S: so neighbouring queries read neighbouring keys at any stride. A
+// block's keys lie together: two cache lines a channel, and nothing between them.
+//
+// Letters: B batch, C channels, N heads, D channels a head, H W map, h w query grid, A window, S stride.
+
+#pragma once
+
+#include "vectors.h"
+
+constexpr int ROWS = REGISTERS == 32 ? 3 : 1;
+constexpr double LOG2_E = 1.4426950408889634;
+
+INLINE long reflected(long at, long size) {
+    at = at < 0 ? -at : at;
+    return at >= size ? 2 * (size - 1) - at : at;
+}
+
+// What follows from the sizes of a map.
+template <int A, int S>
+struct Window {
+    static constexpr int TAPS = A * A;
+    static constexpr int SPAN = S * (ROWS - 1) + A;                             // key rows that a block sees
+    static constexpr int REACH = (V + (A - 1) / S + V - 1) / V * V;             // key columns of one plane that it sees
+
+    long height, width, depth, h, w;
+    long lanes;   // queries of a row, rounded up to whole vectors
+    long padded;  // columns of the padded map, with those that only surplus lanes read
+    long filled;  // those of them that are written; surplus lanes may read anything, and nothing is stored of them
+    std::vector<long> column;  // of the padded map: the column of the map that stands there
+
+    Window(long height, long width, long depth) : height(height), width(width), depth(depth) {
+        h = (height + S - 1) / S, w = (width + S - 1) / S;
+        lanes = rounded_up(w, V);
+        padded = S * (lanes - V + REACH);
+        filled = rounded_up(width + A - 1, S * V);
+        for (long c = 0; c < filled; ++c) column.push_back(reflected(std::min(c, width - 1 + A - 1) - A / 2, width));
+    }
+
+    long row(long padded_row) const { return reflected(padded_row - A / 2, height); }
+    long key_size() const { return depth * lanes / V * S * REACH; }  // of one head's row of transposed keys
+    long value_size() const { return depth * padded; }               // and of its padded values
+
+    // Transpose a padded row of one head to [block of V queries][channel][plane][REACH columns], less `position` (W, D) if there is one.
+    // Column x of the row is at place[x], and its next vector of channels `next` numbers on.
+    void transpose_row(const T* row, const long* place, long next, const T* position, T* to) const {
+        const long blocks = lanes / V, vectors = filled / S / V;
+        for (int p = 0; p < S; ++p)
+            for (long i = 0; i < vectors; ++i)
+                for (long e = 0; e < depth; e += V) {
+                    vec x[V];
+#pragma GCC unroll 16
+                    for (int lane = 0; lane < V; ++lane) {
+                        const long at = column[S * (i * V + lane) + p];
+                        x[lane] = load(row + place[at] + e / V * next);
+                        if (position) x[lane] -= load(position + at * depth + e);
+                    }
+                    transpose(x);
+                    // Blocks overlap: these columns are the first ones of a block, and the last ones of those before it.
+                    for (long block = std::max(0L, i - REACH / V + 1); block <= std::min(i, blocks - 1); ++block) {
+                        T* start = to + ((block * depth + e) * S + p) * REACH + (i - block) * V;
+#pragma GCC unroll 16
+                        for (int lane = 0; lane < V; ++lane) store(start + lane * S * REACH, x[lane]);
+                    }
+                }
+    }
+
+    // Transpose the queries of a row, times `scale`: [block of V queries][channel][query].
+    void transpose_queries(const T* row, const long* place, long next, T scale, T* to) const {
+        for (long i = 0; i < lanes; i += V)
+            for (long e = 0; e < depth; e += V, to += V * V) {
+                vec x[V];
+#pragma GCC unroll 16
+                for (int lane = 0; lane < V; ++lane)
+                    x[lane] = load(row + place[S * std::min(i + lane, w - 1)] + e / V * next) * scale;
+                transpose(x);
+#pragma GCC unroll 16
+                for (int lane = 0; lane < V; ++lane) store(to + lane * V, x[lane]);
+            }
+    }
+
+    // Copy a padded row of one head, less `position` (W, D) if there is one: [vector of channels][column][channel].
+    void copy_row(const T* row, const long* place, long next, const T* position, T* to) const {
+        for (long e = 0; e < depth; e += V, to += padded * V)
+            for (long c = 0; c < width + A - 1; ++c) {
+                vec x = load(row + place[column[c]] + e / V * next);
+                if (position) x -= load(position + column[c] * depth + e);
+                store(to + c * V, x);
+            }
+    }
+};
+
+// Dot products over channels of COUNT query rows at one key row: out[row][offset].
+template <int A, int S, int COUNT>
+INLINE void dot_products(const Window<A, S>& window, const T* query, const T* key, vec (&out)[COUNT][A]) {
+    vec total[COUNT][A] = {};
+    const long query_row = window.depth * window.lanes;
+    for (long e = 0; e < window.depth; ++e, key += S * window.REACH, query += V) {
+        vec q[COUNT];
+#pragma GCC unroll 3
+        for (int r = 0; r < COUNT; ++r) q[r] = load(query + r * query_row);
+#pragma GCC unroll 16
+        for (int a = 0; a < A; ++a) {
+            vec k = load(key + a % S * window.REACH + a / S);
+            if (COUNT > 1) KEEP(k);
+#pragma GCC unroll 3
+            for (int r = 0; r < COUNT; ++r) total[r][a] += q[r] * k;
+        }
+    }
+#pragma GCC unroll 3
+    for (int r = 0; r < COUNT; ++r)
+#pragma GCC unroll 16
+        for (int a = 0; a < A; ++a) out[r][a] = total[r][a];
+}
+
+// Dot products of a block: `to` is [row][tap][lane]. key(p) is the transposed key row that stands at padded row p of the
+// block, at the block's first column.
+template <int A, int S, class Key>
+inline void block_products(const Window<A, S>& window, const T* query, long rows, const Key& key, T* to) {
+    for (long p = 0; p < S * (rows - 1) + A; ++p) {
+        const long low = std::max(0L, (p - A + S) / S), high = std::min(rows - 1, p / S);
+        const auto run = [&](auto count) INLINE_LAMBDA {
+            constexpr int COUNT = decltype(count)::value;
+            vec out[COUNT][A];
+            dot_products<A, S, COUNT>(window, query + low * window.depth * window.lanes, key(p), out);
+#pragma GCC unroll 3
+            for (int r = 0; r < COUNT; ++r)
+#pragma GCC unroll 16
+                for (int a = 0; a < A; ++a)
+                    store(to + (((low + r) * A + p - S * (low + r)) * A + a) * V, out[r][a]);
+        };
+        if (high == low) run(std::integral_constant<int, 1>());
+        if constexpr (ROWS > 1) {
+            if (high == low + 1) run(std::integral_constant<int, 2>());
+            if (high == low + 2) run(std::integral_constant<int, 3>());
+        }
+    }
+}
+
+// Turn the scores of V queries, [tap][lane], into exponentials in place.
+template <int A>
+inline void exponentials(T* scores, vec& most, vec& total) {
+    // A sums and maxima beside each other: one alone would wait for itself.
+    vec mosts[A], totals[A] = {};
+#pragma GCC unroll 16
+    for (int a = 0; a < A; ++a) mosts[a] = load(scores + a * V);
+    for (int ky = 1; ky < A; ++ky)
+#pragma GCC unroll 16
+        for (int a = 0; a < A; ++a) mosts[a] = larger(load(scores + (ky * A + a) * V), mosts[a]);
+    most = mosts[0];
+#pragma GCC unroll 16
+    for (int a = 1; a < A; ++a) most = larger(mosts[a], most);
+    for (int ky = 0; ky < A; ++ky)
+#pragma GCC unroll 16
+        for (int a = 0; a < A; ++a) {
+            const vec weight = exp2_of(load(scores + (ky * A + a) * V) - most);
+            totals[a] += weight;
+            store(scores + (ky * A + a) * V, weight);
+        }
+    total = totals[0];
+#pragma GCC unroll 16
+    for (int a = 1; a < A; ++a) total += totals[a];
+}
+
+// out[query][vector] = sum over the window of weights[tap][query] * map at the tap. `rows` are the A rows of the map, each
+// [vector of channels][column][channel], `next` numbers from one vector of channels to the next.
+template <int A, int S, int QUERIES, int VECTORS>
+INLINE void weighted_sum(const T* weights, const T* const* rows, long next, vec (&out)[QUERIES][VECTORS]) {
+    vec total[QUERIES][VECTORS] = {};
+    for (int ky = 0; ky < A; ++ky, weights += A * V) {
+        const T* row = rows[ky];
+#pragma GCC unroll 64
+        for (int c = 0; c < S * (QUERIES - 1) + A; ++c) {
+            vec x[VECTORS];
+#pragma GCC unroll 2
+            for (int i = 0; i < VECTORS; ++i) {
+                x[i] = load(row + i * next + c * V);
+                KEEP(x[i]);
+            }
+#pragma GCC unroll 16
+            for (int q = 0; q < QUERIES; ++q) {
+                const int kx = c - S * q;
+                if (kx < 0 || kx >= A) continue;
+#pragma GCC unroll 2
+                for (int i = 0; i < VECTORS; ++i) total[q][i] += weights[kx * V + q] * x[i];
+            }
+        }
+    }
+#pragma GCC unroll 16
+    for (int q = 0; q < QUERIES; ++q)
+#pragma GCC unroll 2
+        for (int i = 0; i < VECTORS; ++i) out[q][i] = total[q][i];
+}
+
+// Queries of one tile of weighted_sum: their sums fill half of the registers.
+template <int VECTORS>
+constexpr int TILE = std::min(V, REGISTERS / 2 / VECTORS);
+
+// Call run(vectors, first query, first channel) for all tiles of some queries and all channels of a head.
+template <class Run>
+INLINE void over_tiles(long depth, long queries, const Run& run) {
+    long e = 0;
+    for (; e + 2 * V <= depth; e += 2 * V)
+        for (long q = 0; q < queries; q += TILE<2>) run(std::integral_constant<int, 2>(), q, e);
+    for (; e < depth; e += V)
+        for (long q = 0; q < queries; q += TILE<1>) run(std::integral_constant<int, 1>(), q, e);
+}

@@ -1,0 +1,261 @@
+// A grouped convolution whose lanes are groups: out[e][n] = sum over j, ky, kx of in[j][e] * weight[n][j][ky][kx][e].
+//
+// One vector of groups of one image at a time. The input rows at hand are copied to [j][plane][column][lane], zero
+// padded; column c stands in plane c % stride at c / stride, so that neighbouring outputs read neighbouring inputs. A tile
+// of up to 6 outputs of a row by up to 4 maps n is summed in registers; the weights are streamed in the order of use.
+//
+// Letters: B batch, H W map, h w output grid, D groups, I maps in, N maps out, K kernel.
+
+#pragma once
+
+#include "vectors.h"
+
+struct ConvolutionSizes {
+    long batch, height, width, groups, inputs, outputs, kernel, stride, threads;
+    long in_channels, in_first;     // channels of a pixel of `maps`, and the first one that is read
+    long in_by_group, out_by_group; // order of the channels: e * N + n (by group), or n * D + e
+    long adds;                      // whether the result is added to what is in `out`
+};
+
+constexpr int LARGEST_KERNEL = 15, TILE_WIDTH = 6;  // of pixels; what is left of a row comes in tiles of 4 and 2
+
+// Read V groups of `count` maps of one pixel: to[j * step].
+INLINE void read_groups(const T* pixel, long e, long groups, long count, bool by_group, T* to, long step) {
+    if (!by_group)
+        for (long j = 0; j < count; ++j) store(to + j * step, load(pixel + j * groups + e));
+    else if (count == 4) {
+        const T* from = pixel + e * 4;
+        const vec a = load(from), b = load(from + V), c = load(from + 2 * V), d = load(from + 3 * V);
+        const vec even = unzip<0>(a, b, EACH), odd = unzip<1>(a, b, EACH);
+        const vec even_2 = unzip<0>(c, d, EACH), odd_2 = unzip<1>(c, d, EACH);
+        store(to, unzip<0>(even, even_2, EACH)), store(to + step, unzip<0>(odd, odd_2, EACH));
+        store(to + 2 * step, unzip<1>(even, even_2, EACH)), store(to + 3 * step, unzip<1>(odd, odd_2, EACH));
+    } else
+        for (long j = 0; j < count; ++j)
+            for (long lane = 0; lane < V; ++lane) to[j * step + lane] = pixel[(e + lane) * count + j];
+}
+
+// Write COUNT maps, from map n on, of V groups of one pixel.
+template <int COUNT>
+INLINE void write_groups(T* pixel, long e, long groups, long n, long outputs, bool by_group, bool adds, const vec (&x)[COUNT]) {
+    const auto put = [&](T* to, vec values) INLINE_LAMBDA { store(to, adds ? load(to) + values : values); };
+    if (!by_group) {
+        for (int i = 0; i < COUNT; ++i) put(pixel + (n + i) * groups + e, x[i]);
+    } else if (COUNT == 4 && outputs == 4) {
+        const vec a = zip<0>(x[0], x[2], EACH), b = zip<0>(x[1], x[3], EACH);
+        const vec c = zip<1>(x[0], x[2], EACH), d = zip<1>(x[1], x[3], EACH);
+        T* to = pixel + e * 4;
+        put(to, zip<0>(a, b, EACH)), put(to + V, zip<1>(a, b, EACH));
+        put(to + 2 * V, zip<0>(c, d, EACH)), put(to + 3 * V, zip<1>(c, d, EACH));
+    } else {
+        for (int i = 0; i < COUNT; ++i)
+            for (int lane = 0; lane < V; ++lane) {
+                T& to = pixel[(e + lane) * outputs + n + i];
+                to = adds ? to + x[i][lane] : x[i][lane];
+            }
+    }
+}
+
+// `count` maps of PIXELS outputs: out[pixel][map]. `rows` are the K input rows at the tile's first column, null where
+// outside; `taps` are the places of the K columns in a row; `next` numbers lie between two input maps; `weights` is
+// [ky][j][kx][N][lane].
+template <int PIXELS, int COUNT>
+INLINE void convolve_tile(
+    const ConvolutionSizes& s, const T* const* rows, const long* taps, long next, const T* weights, vec (&out)[PIXELS][COUNT]) {
+    const long step = s.outputs * V, K = s.kernel, inputs = s.inputs;
+    vec total[PIXELS][COUNT];
+#pragma GCC unroll 8
+    for (int p = 0; p < PIXELS; ++p)
+#pragma GCC unroll 4
+        for (int n = 0; n < COUNT; ++n) total[p][n] = out[p][n];
+    for (long ky = 0; ky < K; ++ky) {
+        const T* w = weights + ky * inputs * K * step;
+        const T* row = rows[ky];
+        for (long j = 0; j < inputs && row; ++j, row += next)
+            for (long kx = 0; kx < K; ++kx, w += step) {
+                const T* in = row + taps[kx];
+                vec by[COUNT];
+#pragma GCC unroll 4
+                for (int n = 0; n < COUNT; ++n) {
+                    by[n] = load(w + n * V);
+                    KEEP(by[n]);
+                }
+#pragma GCC unroll 8
+                for (int p = 0; p < PIXELS; ++p) {
+                    vec x = load(in + p * V);
+                    KEEP(x);
+#pragma GCC unroll 4
+                    for (int n = 0; n < COUNT; ++n) total[p][n] += x * by[n];
+                }
+            }
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < PIXELS; ++p)
+#pragma GCC unroll 4
+        for (int n = 0; n < COUNT; ++n) out[p][n] = total[p][n];
+}
+
+// The `w` outputs of a row, all N maps of V groups from group e on. `rows` are the K input rows, null where outside;
+// `channels` numbers lie from one pixel of the result to the next.
+INLINE void convolve_row(
+    const ConvolutionSizes& s, const T* const* rows, const long* taps, long next, const T* weights, const T* shift, long w,
+    long channels, T* pixel, long e, long groups, bool by_group, bool adds) {
+    constexpr int MOST = REGISTERS == 32 ? 4 : 2;
+    const T* at[LARGEST_KERNEL];
+    long x = 0;
+    const auto tile = [&](auto pixels, auto maps, long n) INLINE_LAMBDA {
+        constexpr int PIXELS = decltype(pixels)::value, COUNT = decltype(maps)::value;
+        vec sums[PIXELS][COUNT];
+#pragma GCC unroll 8
+        for (int p = 0; p < PIXELS; ++p)
+#pragma GCC unroll 4
+            for (int i = 0; i < COUNT; ++i) sums[p][i] = shift ? load(shift + (n + i) * V) : vec{};
+        convolve_tile<PIXELS, COUNT>(s, at, taps, next, weights + n * V, sums);
+#pragma GCC unroll 8
+        for (int p = 0; p < PIXELS; ++p)
+            if (x + p < w) write_groups<COUNT>(pixel + (x + p) * channels, e, groups, n, s.outputs, by_group, adds, sums[p]);
+    };
+    const auto all_maps = [&](auto pixels) INLINE_LAMBDA {
+        for (long ky = 0; ky < s.kernel; ++ky) at[ky] = rows[ky] ? rows[ky] + x * V : nullptr;
+        long n = 0;
+        for (; n + MOST <= s.outputs; n += MOST) tile(pixels, std::integral_constant<int, MOST>(), n);
+        for (; n < s.outputs; ++n) tile(pixels, std::integral_constant<int, 1>(), n);
+        x += decltype(pixels)::value;
+    };
+    while (w - x > 4) all_maps(std::integral_constant<int, 6>());
+    if (w - x > 2) all_maps(std::integral_constant<int, 4>());
+    if (w - x > 0) all_maps(std::integral_constant<int, 2>());
+}
+
+// The input rows that are at hand, for one vector of groups.
+struct Rows {
+    const ConvolutionSizes& s;
+    long plane, next, size;
+    std::vector<long> taps;
+    Scratch memory;
+
+    Rows(const ConvolutionSizes& s, long w)
+        : s(s), plane(rounded_up(w, TILE_WIDTH) + (s.kernel - 1) / s.stride), next(s.stride * plane * V), size(s.inputs * next),
+          memory(s.kernel * size) {
+        std::fill_n(memory.data, s.kernel * size, T(0));
+        for (long kx = 0; kx < s.kernel; ++kx) taps.push_back((kx % s.stride * plane + kx / s.stride) * V);
+    }
+
+    T* at(long y) const { return memory.data + (y + s.kernel) % s.kernel * size; }
+
+    // Copy row y of an image. Columns outside stay zero, as they are from the start.
+    void read(const T* image, long e, long y) const {
+        T* to = at(y);
+        for (long x = 0; x < s.width; ++x) {
+            const long c = x + s.kernel / 2;
+            const T* pixel = image + (y * s.width + x) * s.in_channels + s.in_first;
+            read_groups(pixel, e, s.groups, s.inputs, s.in_by_group, to + (c % s.stride * plane + c / s.stride) * V, next);
+        }
+    }
+};
+
+// maps (B, H, W, in_channels); weights [D / V][ky][j][kx][N][V]; shift [D / V][N][V] or null; out (B, h, w, N * D).
+void convolve(const ConvolutionSizes& s, const T* maps, const T* weights, const T* shift, T* out) {
+    const long S = s.stride, K = s.kernel, N = s.outputs, C = N * s.groups;
+    const long h = (s.height + S - 1) / S, w = (s.width + S - 1) / S, blocks = s.groups / V;
+    const long images = s.batch * blocks;
+    const long wanted = images >= 4 * s.threads ? 1 : (4 * s.threads + images - 1) / images;
+    const long band = (h + wanted - 1) / wanted, bands = (h + band - 1) / band;
+#pragma omp parallel num_threads(s.threads)
+    {
+        Rows rows(s, w);
+        std::vector<const T*> at(K);
+#pragma omp for schedule(dynamic)
+        for (long task = 0; task < images * bands; ++task) {
+            const long b = task / bands / blocks, block = task / bands % blocks, e = block * V;
+            const long begin = task % bands * band, end = std::min(h, begin + band);
+            const T* image = maps + b * s.height * s.width * s.in_channels;
+            const T* weight = weights + block * K * K * s.inputs * N * V;
+            long ready = std::max(0L, begin * S - K / 2);
+            for (long y = begin; y < end; ++y) {
+                const long first = y * S - K / 2;
+                for (ready = std::max(ready, first); ready < std::min(first + K, s.height); ++ready) rows.read(image, e, ready);
+                for (long ky = 0; ky < K; ++ky)
+                    at[ky] = first + ky >= 0 && first + ky < s.height ? rows.at(first + ky) : nullptr;
+                convolve_row(s, at.data(), rows.taps.data(), rows.next, weight, shift ? shift + e * N : nullptr, w, C,
+                             out + (b * h + y) * w * C, e, s.groups, s.out_by_group, s.adds);
+            }
+        }
+    }
+}
+
+// Add one row's products to the gradient of COUNT maps out of INPUTS maps in, at one tap: gradient[j * apart] is
+// [n][lane]. `in` are the inputs at the tap, `next` numbers from one map to the next; `out` is [column][N][lane].
+template <int INPUTS, int COUNT>
+INLINE void multiply_rows(const T* in, long next, const T* out, long outputs, long w, T* gradient, long apart) {
+    vec total[INPUTS][COUNT];
+#pragma GCC unroll 6
+    for (int j = 0; j < INPUTS; ++j)
+#pragma GCC unroll 4
+        for (int n = 0; n < COUNT; ++n) total[j][n] = load(gradient + j * apart + n * V);
+    for (long x = 0; x < w; ++x, in += V, out += outputs * V) {
+        vec by[COUNT];
+#pragma GCC unroll 4
+        for (int n = 0; n < COUNT; ++n) {
+            by[n] = load(out + n * V);
+            KEEP(by[n]);
+        }
+#pragma GCC unroll 6
+        for (int j = 0; j < INPUTS; ++j) {
+            vec a = load(in + j * next);
+            KEEP(a);
+#pragma GCC unroll 4
+            for (int n = 0; n < COUNT; ++n) total[j][n] += a * by[n];
+        }
+    }
+#pragma GCC unroll 6
+    for (int j = 0; j < INPUTS; ++j)
+#pragma GCC unroll 4
+        for (int n = 0; n < COUNT; ++n) store(gradient + j * apart + n * V, total[j][n]);
+}
+
+// The gradient of convolve()'s weights, in their layout: gradient (B, h, w, N * D) of its result. A task is a vector of
+// groups and some input maps, over all images in order: the result does not depend on the threads.
+void convolve_backward(const ConvolutionSizes& whole, const T* maps, const T* gradient, T* weights) {
+    constexpr int INPUTS = REGISTERS == 32 ? 6 : 4, MOST = REGISTERS == 32 ? 4 : 2;
+    const long S = whole.stride, K = whole.kernel, N = whole.outputs, C = N * whole.groups;
+    const long h = (whole.height + S - 1) / S, w = (whole.width + S - 1) / S;
+    const long parts = (whole.inputs + INPUTS - 1) / INPUTS, tap = N * V;
+    std::fill_n(weights, whole.groups * K * K * whole.inputs * N, T(0));
+#pragma omp parallel for schedule(dynamic) num_threads(whole.threads)
+    for (long task = 0; task < whole.groups / V * parts; ++task) {
+        const long e = task / parts * V, first = task % parts * INPUTS;
+        ConvolutionSizes s = whole;
+        s.inputs = std::min(long(INPUTS), whole.inputs - first);
+        s.in_first += first * s.groups;
+        const Rows rows(s, w);
+        const Scratch row(w * N * V);
+        T* result = weights + e * K * K * whole.inputs * N;
+        for (long b = 0; b < s.batch; ++b)
+            for (long y = 0, ready = 0; y < h; ++y) {
+                const long top = y * S - K / 2;
+                for (ready = std::max(ready, top); ready < std::min(top + K, s.height); ++ready)
+                    rows.read(maps + b * s.height * s.width * s.in_channels, e, ready);
+                for (long x = 0; x < w; ++x)
+                    read_groups(gradient + ((b * h + y) * w + x) * C, e, s.groups, N, s.out_by_group, row.data + x * N * V, V);
+                for (long ky = std::max(0L, -top); ky < std::min(K, s.height - top); ++ky)
+                    for (long kx = 0; kx < K; ++kx) {
+                        const T* in = rows.at(top + ky) + rows.taps[kx];
+                        T* to = result + ((ky * whole.inputs + first) * K + kx) * tap;
+                        const auto run = [&](auto inputs, auto count, long j, long n) INLINE_LAMBDA {
+                            multiply_rows<decltype(inputs)::value, decltype(count)::value>(
+                                in + j * rows.next, rows.next, row.data + n * V, N, w, to + j * K * tap + n * V, K * tap);
+                        };
+                        using Most = std::integral_constant<int, MOST>;
+                        using One = std::integral_constant<int, 1>;
+                        long n = 0;
+                        for (; n + MOST <= N; n += MOST)
+                            if (s.inputs == INPUTS) run(std::integral_constant<int, INPUTS>(), Most(), 0, n);
+                            else
+                                for (long j = 0; j < s.inputs; ++j) run(One(), Most(), j, n);
+                        for (; n < N; ++n)
+                            for (long j = 0; j < s.inputs; ++j) run(One(), One(), j, n);
+                    }
+            }
+    }
+}

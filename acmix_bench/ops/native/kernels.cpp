@@ -1,0 +1,33 @@
+#include "attention_backward.h"
+#include "convolution.h"
+#include "operator.h"
+
+#ifndef WINDOWS
+#define WINDOWS(CASE) CASE(3) CASE(5) CASE(7)
+#endif
+
+extern "C" int operator_forward(const Operator* o) {
+#define CASE(A)                                                                    \
+    if (o->window == A && o->stride == 1) return run_operator<A, 1>(*o), 0;         \
+    if (o->window == A && o->stride == 2) return run_operator<A, 2>(*o), 0;
+    WINDOWS(CASE)
+#undef CASE
+    return 1;
+}
+
+extern "C" void convolution_forward(const ConvolutionSizes* s, const T* maps, const T* weights, const T* shift, T* out) {
+    convolve(*s, maps, weights, shift, out);
+}
+
+extern "C" int attention_backward(const AttentionGradient* o) {
+#define CASE(A)                                                                    \
+    if (o->window == A && o->stride == 1) return run_attention_backward<A, 1>(*o), 0; \
+    if (o->window == A && o->stride == 2) return run_attention_backward<A, 2>(*o), 0;
+    WINDOWS(CASE)
+#undef CASE
+    return 1;
+}
+
+extern "C" void convolution_backward(const ConvolutionSizes* s, const T* maps, const T* gradient, T* weights) {
+    convolve_backward(*s, maps, gradient, weights);
+}

@@ -1,0 +1,163 @@
+// The whole operator, or its attention path alone, in bands of rows: project, convolve, attend.
+//
+// A task is a band of output rows of one image. It goes down in blocks of ROWS query rows: the new rows of q, k and v come
+// into a ring of rows (projection.h), keys are transposed and values padded into rings of their own, then the block's
+// outputs are convolved (convolution.h) and attended to (attention.h). All of it stays in a core's own cache.
+
+#pragma once
+
+#include <numeric>
+
+#include "attention.h"
+#include "convolution.h"
+#include "projection.h"
+
+constexpr long WHOLE_IMAGE = 640 << 10;  // bytes of q, k and v: below this, an image is projected at once
+
+struct Operator {
+    long batch, height, width, inputs, heads, depth, window, kernel, stride, threads;
+    const T* input;       // (B, H, W, inputs), or q, k and v (B, H, W, 3C) where there is no projection
+    const T* projection;  // [block of channels][input][channel], or null
+    const T* bias;        // (3C,)
+    const T* position;    // (H, W, D)
+    const T* factor;      // (C,): what attention is multiplied by, or null
+    const T* path;        // the convolution path's weights [D / V][ky][j][kx][N][V], or null: no such path
+    const T* shift;       // [D / V][N][V], or null
+    T* out;               // (B, h, w, C)
+    T* statistics;        // (2, B, N, h, w): each query's largest score in units of log 2, and one over its sum of
+                          // exponentials; or null
+};
+
+template <int A, int S>
+struct Band {
+    using W = Window<A, S>;
+    const Operator& o;
+    const W window;
+    const long N, D, C, K, query_row;
+    MapRows<S> maps;
+    Scratch keys, values, queries, scores;
+    ConvolutionSizes path;
+    std::vector<long> taps;
+
+    Band(const Operator& o)
+        : o(o), window(o.height, o.width, o.depth), N(o.heads), D(o.depth), C(N * D), K(o.path ? o.kernel : 1),
+          query_row(D * window.lanes),
+          maps(o.width, 3 * C, K, kept(o, window, K), rounded_up(window.w, TILE_WIDTH) + (K - 1) / S),
+          keys(W::SPAN * N * window.key_size()), values(W::SPAN * N * window.value_size()), queries(ROWS * query_row),
+          scores(ROWS * W::TAPS * V), path() {
+        path.inputs = 3 * N, path.outputs = N, path.kernel = K;
+        for (long kx = 0; kx < K; ++kx) taps.push_back((kx % S * maps.plane + kx / S) * V);
+    }
+
+    static long kept(const Operator& o, const W& window, long K) {
+        const long seen = S * (ROWS - 1) + 2 * (std::max(long(A), K) / 2) + 1;
+        const long whole = o.height * o.width * 3 * o.heads * o.depth * long(sizeof(T));
+        return whole <= WHOLE_IMAGE ? std::max(seen, window.height) : seen;
+    }
+
+    T* key(long n, long padded_row) const { return keys.data + (padded_row % W::SPAN * N + n) * window.key_size(); }
+    T* value(long n, long padded_row) const { return values.data + (padded_row % W::SPAN * N + n) * window.value_size(); }
+
+    void run(long b, long begin, long end) const {
+        const long reach = std::max(long(A), K) / 2;
+        long projected = std::max(0L, begin * S - reach), padded = begin * S;
+        const auto upto = [&](long y) { return std::min(o.height, (y - 1) * S + reach + 1); };
+        for (long y = begin; y < end; y += ROWS) {
+            const long rows = std::min(long(ROWS), end - y);
+            const long wanted = maps.count >= o.height ? upto(end) : upto(y + rows);
+            fill(b, projected, wanted);
+            projected = std::max(projected, wanted);
+            for (padded = std::max(padded, y * S); padded < (y + rows - 1) * S + A; ++padded)
+                for (long n = 0; n < N; ++n) {
+                    const T* k = maps.at(window.row(padded)) + (C + n * D) / V * maps.next;
+                    const T* position = o.position + window.row(padded) * o.width * D;
+                    window.transpose_row(k, maps.place.data(), maps.next, position, key(n, padded));
+                    window.copy_row(k + C / V * maps.next, maps.place.data(), maps.next, nullptr, value(n, padded));
+                }
+            if (o.path) convolve(b, y, rows);
+            for (long n = 0; n < N; ++n) attend(b, n, y, rows);
+        }
+    }
+
+    void fill(long b, long begin, long end) const {
+        if (begin >= end) return;
+        const T* image = o.input + b * o.height * o.width * o.inputs;
+        if (o.projection) maps.project(image, o.inputs, o.projection, o.bias, begin, end);
+        else maps.copy(image, begin, end);
+    }
+
+    void convolve(long b, long y, long rows) const {
+        std::vector<const T*> at(K);
+        for (long e = 0; e < D; e += V)
+            for (long r = y; r < y + rows; ++r) {
+                for (long ky = 0; ky < K; ++ky) {
+                    const long row = r * S - K / 2 + ky;
+                    at[ky] = row < 0 || row >= o.height ? nullptr : maps.at(row) + e / V * maps.next;
+                }
+                convolve_row(path, at.data(), taps.data(), D / V * maps.next, o.path + e * K * K * 3 * N * N,
+                             o.shift ? o.shift + e * N : nullptr, window.w, C, o.out + (b * window.h + r) * window.w * C, e,
+                             D, true, false);
+            }
+    }
+
+    void attend(long b, long n, long y, long rows) const {
+        const T scale = T(LOG2_E / std::sqrt(double(D)));
+        for (long r = 0; r < rows; ++r)
+            window.transpose_queries(maps.at((y + r) * S) + n * D / V * maps.next, maps.place.data(), maps.next, scale,
+                                     queries.data + r * query_row);
+        for (long x = 0; x < window.w; x += V) {
+            const long count = std::min(long(V), window.w - x);
+            const T* query = queries.data + x * D;
+            block_products<A, S>(
+                window, query, rows, [&](long p) { return key(n, y * S + p) + x * D / V * S * W::REACH; }, scores.data);
+            for (long r = 0; r < rows; ++r) {
+                T* weights = scores.data + r * W::TAPS * V;
+                vec most, total;
+                exponentials<A>(weights, most, total);
+                T inverse[V];
+                store(inverse, 1 / total);
+                if (o.statistics) {
+                    const long queries = o.batch * N * window.h * window.w;
+                    T* at = o.statistics + ((b * N + n) * window.h + y + r) * window.w + x;
+                    for (long i = 0; i < count; ++i) at[i] = most[i], at[queries + i] = inverse[i];
+                }
+                T* results = o.out + ((b * window.h + y + r) * window.w + x) * C + n * D;
+                over_tiles(D, count, [&](auto vectors, long q, long e) INLINE_LAMBDA {
+                    constexpr int VECTORS = decltype(vectors)::value, QUERIES = TILE<VECTORS>;
+                    const T* at[A];
+                    for (int ky = 0; ky < A; ++ky)
+                        at[ky] = value(n, (y + r) * S + ky) + e * window.padded + S * (x + q) * V;
+                    vec sums[QUERIES][VECTORS], by[VECTORS];
+                    weighted_sum<A, S>(weights + q, at, window.padded * V, sums);
+                    for (int j = 0; j < VECTORS; ++j) by[j] = o.factor ? load(o.factor + n * D + e + j * V) : all(1);
+#pragma GCC unroll 16
+                    for (int p = 0; p < QUERIES; ++p) {
+                        if (q + p >= count) break;
+                        for (int j = 0; j < VECTORS; ++j) {
+                            T* result = results + (q + p) * C + e + j * V;
+                            const vec attended = sums[p][j] * inverse[q + p] * by[j];
+                            store(result, o.path ? load(result) + attended : attended);
+                        }
+                    }
+                });
+            }
+        }
+    }
+};
+
+template <int A, int S>
+void run_operator(const Operator& o) {
+    const long h = (o.height + S - 1) / S;
+    // As many bands an image as make the tasks a multiple of the threads.
+    const long wanted = o.threads / std::gcd(o.batch, o.threads);
+    const long band = rounded_up((h + wanted - 1) / wanted, ROWS), bands = (h + band - 1) / band;
+#pragma omp parallel num_threads(o.threads)
+    {
+        const Band<A, S> work(o);
+#pragma omp for schedule(dynamic)
+        for (long task = 0; task < o.batch * bands; ++task) {
+            const long begin = task % bands * band;
+            work.run(task / bands, begin, std::min(h, begin + band));
+        }
+    }
+}

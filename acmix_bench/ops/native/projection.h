@@ -1,0 +1,112 @@
+// The rows of a map that a thread has at hand, projected from the input: q, k and v never leave the cache.
+//
+// A row is [vector of channels][plane][column][lane], zero padded by half of the convolution's kernel: column c of the
+// padded map stands in plane c % S at c / S, so that the convolution's outputs read neighbours at any stride.
+
+#pragma once
+
+#include "vectors.h"
+
+template <int S>
+struct MapRows {
+    long width, channels, count;  // columns of the map, channels of a pixel, rows that are kept
+    long plane, next, size;       // columns of a plane, numbers to the next vector of channels, numbers of a row
+    std::vector<long> place;      // of each column, in numbers
+    Scratch memory;
+
+    MapRows(long width, long channels, long kernel, long count, long plane)
+        : width(width), channels(channels), count(count), plane(plane), next(S * plane * V), size(channels / V * next),
+          memory(count * size) {
+        std::fill_n(memory.data, count * size, T(0));
+        for (long x = 0; x < width; ++x) {
+            const long c = x + kernel / 2;
+            place.push_back((c % S * plane + c / S) * V);
+        }
+    }
+
+    T* at(long y) const { return memory.data + y % count * size; }
+
+    // Bring in rows `begin` to `end` of a map (H, W, channels) that is there already.
+    void copy(const T* map, long begin, long end) const {
+        for (long y = begin; y < end; ++y)
+            for (long x = 0; x < width; ++x) {
+                const T* pixel = map + (y * width + x) * channels;
+                T* to = at(y) + place[x];
+                for (long c = 0; c < channels; c += V) store(to + c / V * next, load(pixel + c));
+            }
+    }
+
+    // Project rows `begin` to `end` of an input (H, W, inputs). `weights` are [block of channels][input][channel], where a
+    // block is four vectors (two where there are 16 registers), and the last ones are of one; `bias` is (channels,).
+    void project(const T* input, long inputs, const T* weights, const T* bias, long begin, long end) const {
+        constexpr long MOST = REGISTERS == 32 ? 4 : 2;
+        std::vector<T*> places;
+        for (long y = begin; y < end; ++y)
+            for (long x = 0; x < width; ++x) places.push_back(at(y) + place[x]);
+        const long count = places.size();
+        input += begin * width * inputs;
+        // Some inputs at a time, for all pixels: their weights stay in the first cache.
+        const long parts = (inputs + INPUTS - 1) / INPUTS, part = (inputs + parts - 1) / parts;
+        for (long c = 0; c < channels;) {
+            const auto run = [&](auto vectors) INLINE_LAMBDA {
+                constexpr int VECTORS = decltype(vectors)::value;
+                for (long j = 0; j < inputs; j += part) {
+                    const T* w = weights + c * inputs + j * VECTORS * V;
+                    const long some = std::min(part, inputs - j);
+                    long p = 0;
+                    const auto tiles = [&](auto pixels) INLINE_LAMBDA {
+                        constexpr int PIXELS = decltype(pixels)::value;
+                        tile<PIXELS, VECTORS>(input + p * inputs + j, inputs, some, w, j ? nullptr : bias + c,
+                                              places.data() + p, c / V * next, std::min(long(PIXELS), count - p));
+                        p += PIXELS;
+                    };
+                    while (count - p > 4) tiles(std::integral_constant<int, 6>());
+                    if (count - p > 2) tiles(std::integral_constant<int, 4>());
+                    if (count - p > 0) tiles(std::integral_constant<int, 2>());
+                }
+                c += VECTORS * V;
+            };
+            if (channels - c >= MOST * V) run(std::integral_constant<int, MOST>());
+            else run(std::integral_constant<int, 1>());
+        }
+    }
+
+private:
+    static constexpr long INPUTS = 96;  // 24 KiB of weights in the widest vectors
+
+    // `count` pixels by VECTORS vectors of channels, to `offset` numbers behind their places: `some` inputs on top of the
+    // bias, or where there is none, of what stands there.
+    template <int PIXELS, int VECTORS>
+    void tile(const T* input, long inputs, long some, const T* weights, const T* bias, T* const* places, long offset, long count) const {
+        const T* pixel[PIXELS];
+#pragma GCC unroll 6
+        for (int p = 0; p < PIXELS; ++p) pixel[p] = input + std::min(long(p), count - 1) * inputs;
+        vec total[PIXELS][VECTORS];
+#pragma GCC unroll 6
+        for (int p = 0; p < PIXELS; ++p)
+#pragma GCC unroll 4
+            for (int i = 0; i < VECTORS; ++i)
+                total[p][i] = bias ? load(bias + i * V) : load(places[std::min(long(p), count - 1)] + offset + i * next);
+        for (long j = 0; j < some; ++j, weights += VECTORS * V) {
+            vec w[VECTORS];
+#pragma GCC unroll 4
+            for (int i = 0; i < VECTORS; ++i) {
+                w[i] = load(weights + i * V);
+                KEEP(w[i]);
+            }
+#pragma GCC unroll 6
+            for (int p = 0; p < PIXELS; ++p) {
+                vec x = all(pixel[p][j]);
+                KEEP(x);
+#pragma GCC unroll 4
+                for (int i = 0; i < VECTORS; ++i) total[p][i] += x * w[i];
+            }
+        }
+#pragma GCC unroll 6
+        for (int p = 0; p < PIXELS; ++p) {
+            if (p == count) break;
+#pragma GCC unroll 4
+            for (int i = 0; i < VECTORS; ++i) store(places[p] + offset + i * next, total[p][i]);
+        }
+    }
+};

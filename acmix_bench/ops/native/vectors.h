@@ -1,0 +1,175 @@
+// Vectors of LANES numbers of type SCALAR, by the extensions that GCC and Clang share: one source for AVX2, AVX-512
+// and NEON. The compiler is told both by -DSCALAR=float -DLANES=16.
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#if LANES == 16 && defined(__AVX512DQ__)
+#include <immintrin.h>
+#endif
+
+#define INLINE inline __attribute__((always_inline))
+#define INLINE_LAMBDA __attribute__((always_inline))
+
+using T = SCALAR;
+constexpr int V = LANES;
+using Bits = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+typedef T vec __attribute__((vector_size(V * sizeof(T))));
+typedef Bits bits __attribute__((vector_size(V * sizeof(T))));
+
+// Vector registers: what is held in them at once is sized by this.
+#if defined(__AVX512VL__) || defined(__aarch64__)
+constexpr int REGISTERS = 32;
+#else
+constexpr int REGISTERS = 16;
+#endif
+
+INLINE long rounded_up(long x, long to) { return (x + to - 1) / to * to; }
+
+INLINE vec load(const T* from) {  // no alignment is assumed
+    vec x;
+    std::memcpy(&x, from, sizeof x);
+    return x;
+}
+
+INLINE void store(T* to, vec x) { std::memcpy(to, &x, sizeof x); }
+
+// Keep a vector in a register: the compiler would rather load it again from memory for each use.
+#if defined(__x86_64__)
+#define KEEP(x) __asm__("" : "+v"(x))
+#elif defined(__aarch64__)
+#define KEEP(x) __asm__("" : "+w"(x))
+#else
+#define KEEP(x)
+#endif
+
+#define KEEP_ADDRESS(x) __asm__("" : "+r"(x))
+
+// Have what is loaded before and after this loaded twice.
+#define LOAD_AGAIN __asm__ volatile("" ::: "memory")
+
+INLINE vec all(T value) { return value - vec{}; }  // x - 0 is x: a broadcast and nothing else
+
+INLINE vec larger(vec a, vec b) { return a > b ? a : b; }
+
+INLINE T sum(vec x) {
+    T total = 0;
+    for (int i = 0; i < V; ++i) total += x[i];
+    return total;
+}
+
+// Element i of one half of (a0, b0, a1, b1, ...): the first half, or the second one.
+template <int HALF, int... I>
+INLINE vec zip(vec a, vec b, std::integer_sequence<int, I...>) {
+#ifdef __clang__
+    return __builtin_shufflevector(a, b, ((I + HALF * V) / 2 + I % 2 * V)...);
+#else
+    return __builtin_shuffle(a, b, bits{((I + HALF * V) / 2 + I % 2 * V)...});
+#endif
+}
+
+// The even elements (0) or the odd ones (1) of a and then b: the reverse of zip.
+template <int ODD, int... I>
+INLINE vec unzip(vec a, vec b, std::integer_sequence<int, I...>) {
+#ifdef __clang__
+    return __builtin_shufflevector(a, b, (2 * I + ODD)...);
+#else
+    return __builtin_shuffle(a, b, bits{(2 * I + ODD)...});
+#endif
+}
+
+constexpr auto EACH = std::make_integer_sequence<int, V>();
+
+// Transpose V vectors of V: log2(V) perfect shuffles.
+INLINE void transpose(vec (&x)[V]) {
+#pragma GCC unroll 4
+    for (int step = 1; step < V; step *= 2) {
+        vec y[V];
+#pragma GCC unroll 16
+        for (int i = 0; i < V / 2; ++i) {
+            y[2 * i] = zip<0>(x[i], x[i + V / 2], EACH);
+            y[2 * i + 1] = zip<1>(x[i], x[i + V / 2], EACH);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < V; ++i) x[i] = y[i];
+    }
+}
+
+// 2^f for f from -1/2 to 1/2: the minimax polynomial, to 1e-7.
+INLINE vec exp2_of_fraction(vec f) {
+    vec p = all(T(0.0013276471979223163));
+    p = p * f + T(0.00967554133420919);
+    p = p * f + T(0.05550713273543265);
+    p = p * f + T(0.24022119723848662);
+    p = p * f + T(0.6931469670647329);
+    return p * f + T(1.000000071654682);
+}
+
+// 2^x for x <= 0; 0 below the smallest normal number, and NaN of NaN.
+INLINE vec exp2_of(vec x) {
+    if constexpr (sizeof(T) == 8) {
+        for (int i = 0; i < V; ++i) x[i] = std::exp2(x[i]);
+        return x;
+    }
+    const vec lowest = all(-126);
+    x = x < lowest ? lowest : x;  // NaN is not less, and stays
+#if LANES == 16 && defined(__AVX512DQ__)
+    const __m512 whole_x = reinterpret_cast<__m512>(x);
+    const vec f = reinterpret_cast<vec>(_mm512_maskz_reduce_ps(0xffff, whole_x, 0));  // less the nearest whole number
+    const __m512 power = reinterpret_cast<__m512>(exp2_of_fraction(f));
+    return reinterpret_cast<vec>(_mm512_maskz_scalef_ps(0xffff, power, reinterpret_cast<__m512>(x - f)));
+#else
+    const vec magic = all(12582912);  // 1.5 * 2^23: adding it rounds to a whole number, in the lowest bits
+    const vec shifted = x + magic;
+    const bits exponent = (reinterpret_cast<bits>(shifted) << 23) + (127 << 23);
+    return exp2_of_fraction(x - (shifted - magic)) * reinterpret_cast<vec>(exponent);
+#endif
+}
+
+// Memory of one thread, on cache lines. It goes back to the thread, and not to the system, which would have to give new
+// pages, and clear them, at every call.
+class Scratch {
+    static std::vector<std::vector<T>>& kept() {
+        static thread_local std::vector<std::vector<T>> blocks;
+        return blocks;
+    }
+
+    std::vector<T> memory;
+
+public:
+    T* data;
+
+    explicit Scratch(size_t size) {
+        auto& blocks = kept();
+        // The smallest that is large enough, or else the largest.
+        auto best = blocks.end();
+        const size_t wanted = size + 64 / sizeof(T);
+        for (auto block = blocks.begin(); block != blocks.end(); ++block) {
+            const bool fits = block->size() >= wanted;
+            if (best == blocks.end() || (fits ? best->size() < wanted || block->size() < best->size()
+                                              : block->size() > best->size()))
+                best = block;
+        }
+        if (best != blocks.end()) {
+            memory.swap(*best);
+            blocks.erase(best);
+        }
+        if (memory.size() < wanted) memory = std::vector<T>(wanted);
+        void* start = memory.data();
+        size_t room = memory.size() * sizeof(T);
+        data = static_cast<T*>(std::align(64, size * sizeof(T), start, room));
+    }
+
+    ~Scratch() { kept().push_back(std::move(memory)); }
+    Scratch(const Scratch&) = delete;
+};
