@@ -15,6 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from acmix_bench.ops.acmix import ACmix, run_at_once
+from acmix_bench.ops.attention import project_coordinates
 from acmix_bench.ops.convolution import (
     ConvolutionPath,
     convolve_groups,
@@ -116,10 +117,20 @@ class FusedOperator(Fused):
         self.register_buffer("factor", factor)
         self.register_buffer("path", native.pack_kernel(path.kernel, groups, lanes))
         self.register_buffer("shift", shift)
+        self.positions: dict[tuple[int, int], Tensor] = {}  # by the map's size
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.to(self.projection.dtype, memory_format=torch.channels_last)  # autocast lowers the layer before it
-        return run_at_once(self, x, self.projection, self.bias, factor=self.factor, path=self.path, shift=self.shift)
+        weights = {"factor": self.factor, "path": self.path, "shift": self.shift}
+        return run_at_once(self, x, self._position(*x.shape[-2:]), self.projection, self.bias, **weights)
+
+    def _position(self, height: int, width: int) -> Tensor:
+        if torch.compiler.is_compiling():
+            return project_coordinates(self.position, height, width)
+        if (height, width) not in self.positions:
+            with torch.inference_mode(False), torch.no_grad():
+                self.positions[height, width] = project_coordinates(self.position, height, width)
+        return self.positions[height, width]
 
 
 def fuse(model: nn.Module) -> None:

@@ -37,6 +37,7 @@ MOVES = {
     *("select_backward", "slice_backward", "col2im", "reflection_pad2d_backward", "max_pool2d_with_indices_backward"),
     *("upsample_nearest2d_backward", "index_add", "index_add_", "index_put", "index_put_", "_index_put_impl_"),
     *("scatter_add", "scatter_add_", "scatter", "as_strided_", "_unsafe_index", "_unsafe_index_put"),
+    "pack_projection",  # of the operator in C++
 }
 # Arithmetic that the field counts as nothing, forward and backward.
 FREE = {

@@ -112,8 +112,9 @@ class ACmix(nn.Module):
             alpha, beta = self.mix.weights()
             factor = alpha.to(x).expand(self.channels)
             path = native.pack_kernel(self.convolution.folded(beta), self.channels // self.heads, lanes)
-        weight, bias = self.qkv.weight.flatten(1), self.qkv.bias
-        return run_at_once(self, x, native.pack_projection(weight, lanes), bias, factor=factor, path=path)
+        position = attention.project_coordinates(self.position, *x.shape[-2:])
+        projection = native.pack_projection(self.qkv.weight.flatten(1), lanes)
+        return run_at_once(self, x, position, projection, self.qkv.bias, factor=factor, path=path)
 
     def macs(self, x: Tensor) -> dict[str, int]:
         """Multiply-adds of one image by stage: the closed form of `acmix_bench.ops.cost`."""
@@ -133,10 +134,11 @@ class ACmix(nn.Module):
         return f"heads={self.heads}, window={self.window}, stride={self.stride}, paths={self.paths}"
 
 
-def run_at_once(operator: ACmix, x: Tensor, projection: Tensor, bias: Tensor | None, **path: Tensor | None) -> Tensor:
+def run_at_once(
+    operator: ACmix, x: Tensor, position: Tensor, projection: Tensor, bias: Tensor | None, **path: Tensor | None
+) -> Tensor:
     """Run an operator in C++ from packed weights: (B, C_in, H, W), channels-last, to (B, C, h, w)."""
     check_window(*x.shape[-2:], operator.window)
-    position = attention.project_coordinates(operator.position, *x.shape[-2:]).to(x.dtype)
     assert bias is not None
     sizes = {"heads": operator.heads, "window": operator.window, "stride": operator.stride}
     return native.operator(x.permute(0, 2, 3, 1), projection, bias, position, **path, **sizes).permute(0, 3, 1, 2)

@@ -15,6 +15,10 @@ extern "C" int operator_forward(const Operator* o) {
     return 1;
 }
 
+extern "C" void pack_projection(const T* weights, long channels, long inputs, T* to, long threads) {
+    pack_weights(weights, channels, inputs, to, threads);
+}
+
 extern "C" void convolution_forward(const ConvolutionSizes* s, const T* maps, const T* weights, const T* shift, T* out) {
     convolve(*s, maps, weights, shift, out);
 }

@@ -118,13 +118,17 @@ def pack_projection(weight: Tensor, lanes: int) -> Tensor:
         (3C * C_in,): blocks of four vectors of channels (two where a CPU has 16 registers), then of one, each
         [input][channel].
     """
-    channels, inputs = weight.shape
-    block = build.registers() // 8 * lanes
-    whole = channels // block * block
-    parts = [weight[:whole].view(-1, block, inputs), weight[whole:].view(-1, lanes, inputs)]
-    return torch.cat([part.transpose(1, 2).flatten() for part in parts])
+    out: Tensor = _ops.pack_projection(weight, lanes)
+    return out
 
 
+def _pack_projection(weight: Tensor, lanes: int) -> Tensor:
+    weight = weight.contiguous()
+    packed = weight.new_empty(weight.numel())
+    sizes = [ctypes.c_long(size) for size in weight.shape]
+    library = build.load(SCALARS[weight.dtype], lanes)
+    library.pack_projection(_pointer(weight), *sizes, _pointer(packed), ctypes.c_long(torch.get_num_threads()))
+    return packed
 
 
 def pack_kernel(kernel: Tensor, groups: int, lanes: int) -> Tensor:
@@ -300,6 +304,7 @@ SCHEMAS = {
     "int window, int stride) -> (Tensor, Tensor)",
     "convolution_path": "(Tensor maps, Tensor kernel, int stride) -> Tensor",
     "convolution_path_backward": "(Tensor gradient, Tensor maps, Tensor kernel, int stride) -> (Tensor, Tensor)",
+    "pack_projection": "(Tensor weight, int lanes) -> Tensor",
     "operator": "(Tensor x, Tensor projection, Tensor bias, Tensor position, Tensor? factor, Tensor? path, Tensor? shift, "
     "int heads, int window, int stride) -> Tensor",
 }
@@ -314,6 +319,7 @@ KERNELS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {  # on the 
         _convolution_path_backward,
         lambda gradient, maps, kernel, _: (torch.empty_like(maps), torch.empty_like(kernel)),
     ),
+    "pack_projection": (_pack_projection, lambda weight, _: weight.new_empty(weight.numel())),
     "operator": (_operator, _empty_operator),
 }
 _LIBRARY = torch.library.Library("acmix_bench", "FRAGMENT")  # noqa: TOR901 - the operators last as long as the process
@@ -359,7 +365,7 @@ def _no_gradient(context: Any, *_: Any) -> Any:
 
 torch.library.register_autograd("acmix_bench::local_attention", _attention_gradient, setup_context=_keep_attention)
 torch.library.register_autograd("acmix_bench::convolution_path", _path_gradient, setup_context=_keep_path)
-for _name in ("local_attention_backward", "convolution_path_backward", "operator"):
+for _name in ("local_attention_backward", "convolution_path_backward", "pack_projection", "operator"):
     torch.library.register_autograd(f"acmix_bench::{_name}", _no_gradient)
 
 

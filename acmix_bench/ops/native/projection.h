@@ -7,6 +7,27 @@
 
 #include "vectors.h"
 
+// Bring a 1x1 convolution's weights (channels, inputs) into the order that project() reads.
+void pack_weights(const T* weights, long channels, long inputs, T* to, long threads) {
+    constexpr long MOST = REGISTERS == 32 ? 4 : 2;
+    const long whole = channels / (MOST * V) * MOST * V;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (long c = 0; c < channels; c += V) {
+        const long block = c < whole ? MOST * V : V;  // channels that lie together
+        T* start = c < whole ? to + c / block * block * inputs + c % block : to + c * inputs;
+        for (long j = 0; j + V <= inputs; j += V) {
+            vec x[V];
+#pragma GCC unroll 16
+            for (int lane = 0; lane < V; ++lane) x[lane] = load(weights + (c + lane) * inputs + j);
+            transpose(x);
+#pragma GCC unroll 16
+            for (int lane = 0; lane < V; ++lane) store(start + (j + lane) * block, x[lane]);
+        }
+        for (long j = inputs / V * V; j < inputs; ++j)
+            for (long lane = 0; lane < V; ++lane) start[j * block + lane] = weights[(c + lane) * inputs + j];
+    }
+}
+
 template <int S>
 struct MapRows {
     long width, channels, count;  // columns of the map, channels of a pixel, rows that are kept
