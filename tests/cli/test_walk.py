@@ -24,7 +24,7 @@ QUICK = [
     "--set",
     "threads=1",
     "--set",
-    "processes=2",
+    "processes=1",
     "--set",
     "seconds=0.005",
     "--set",
@@ -62,12 +62,11 @@ def test_ablate_plans_every_variant_and_every_value_of_an_axis(tmp_path: Path) -
         assert answer.exit_code == 0 or "one and the same measurement" in str(answer.exception), name
 
 
-def test_flops_counts_every_variant_on_every_data_set(tmp_path: Path) -> None:
-    code, out, err = run_in(tmp_path, "flops", *(f"-v{v}" for v in VARIANTS[1:]))
-    assert code == 0, err
+def test_flops_counts_every_variant_on_every_data_set() -> None:
+    out = invoke("flops", *(f"-v{v}" for v in VARIANTS[1:]))
     assert len(out.partition("---\n")[2].partition("\n\n")[0].splitlines()) == len(VARIANTS)
     for name in data.DATASETS:
-        assert run_in(tmp_path, "flops", "-vconv3x3", "--set", f"data={name}", "--set", "meters=params")[0] == 0
+        assert invoke("flops", "-vconv3x3", "--set", f"data={name}", "--set", "meters=params")
 
 
 def test_throughput_times_every_variant(tmp_path: Path) -> None:
@@ -87,7 +86,7 @@ def test_throughput_times_every_backbone(tmp_path: Path) -> None:
         if not name.startswith(large)
     ]
     assert "san10@128" in asked
-    code, out, err = run_in(tmp_path, "throughput", *asked, *QUICK[:-2], "--set", "meters=inference")
+    code, out, err = run_in(tmp_path, "throughput", *asked, *QUICK[:-4], "--set", "batch=1", "--set", "meters=inference")
     assert code == 0, err
     assert all(f"\n{name} " in out for name in asked)
 

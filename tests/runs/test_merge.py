@@ -165,9 +165,8 @@ def test_what_is_not_one_experiment_is_refused(here: Run, tmp_path: Path) -> Non
 
 
 def test_the_command(tmp_path: Path) -> None:
-    first = ("ablate", "-e", "smoke", "--set", "meters=params,accuracy", "--set", "seeds=1", "--set", "threads=1")
-    assert run_in(tmp_path, *first, "--results", "my runs")[0] == 0
-    assert run_in(tmp_path, *first, "--set", "first_seed=1", "--results", "elsewhere")[0] == 0
+    for seed, folder in ((0, "my runs"), (1, "elsewhere")):
+        measured(tmp_path / folder / "smoke", "meters=params,accuracy", "seeds=1", f"first_seed={seed}")
     both = ("merge", "my runs/smoke", "elsewhere/smoke", "--out")
     code, out, err = run_in(tmp_path, *both, "my runs/both")
     assert (code, err) == (0, "")
