@@ -46,7 +46,7 @@ def findings(base: Run, head: Run, thresholds: Thresholds, *, timings: bool = Tr
 
 
 def not_compared(base: Run, head: Run) -> list[str]:
-    """What has no counterpart in the other run, or failed there or here: a line each."""
+    """What has no counterpart in the other run, failed there or here, or stands apart in a merged run: a line each."""
     ours, theirs = _by_row(head), _by_row(base)
     lines = [f"{label} on {case} is only in base" for label, case in theirs if (label, case) not in ours]
     lines += [f"{label} on {case} is only in head" for label, case in ours if (label, case) not in theirs]
@@ -67,6 +67,10 @@ def not_compared(base: Run, head: Run) -> list[str]:
                     lines.append(f"{pair.label}: {meter}: {told} ({failed[0].reason})")
                 if not cells and finding.ran(pair.head if side is pair.base else pair.base, meter):
                     lines.append(f"{pair.label}: {meter}: {side.name} was not measured")
+    for name, run in (("base", base), ("head", head)):
+        for other in run.others:
+            where = f"{name} also holds timings of {', '.join(other.plan.merged)}, taken on {other.plan.environment}"
+            lines.append(f"{where}: they stand apart; compare that run itself")
     return lines
 
 

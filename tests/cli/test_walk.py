@@ -86,7 +86,8 @@ def test_throughput_times_every_backbone(tmp_path: Path) -> None:
         if not name.startswith(large)
     ]
     assert "san10@128" in asked
-    code, out, err = run_in(tmp_path, "throughput", *asked, *QUICK[:-4], "--set", "batch=1", "--set", "meters=inference")
+    settings = [*QUICK[:-4], "--set", "batch=1", "--set", "meters=inference"]
+    code, out, err = run_in(tmp_path, "throughput", *asked, *settings)
     assert code == 0, err
     assert all(f"\n{name} " in out for name in asked)
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from fake_meter import answer
 from package import run_in
+from typer.testing import CliRunner
 
 from acmix_bench import ablate, api
 from acmix_bench.analysis.compare import compare
+from acmix_bench.cli import app
 from acmix_bench.errors import UserError
 from acmix_bench.report.table import tables
 from acmix_bench.runs.environment import this_environment
@@ -84,6 +86,14 @@ def test_a_merged_run_is_a_run_like_any_other(here: Run, there: Run, tmp_path: P
     first, second = merge([("both", again), ("third", third)])[0].others
     assert [one.plan.merged for one in (first, second)] == [("there",), ("third",)]
     assert compare(merge([("both", again), ("third", third)])[0]).lines[0].scores["accuracy"].mean.samples == 7
+
+
+def test_compare_says_which_timings_it_leaves_out(here: Run, there: Run, tmp_path: Path) -> None:
+    Store(tmp_path / "both").keep(merge([("here", here), ("there", there)])[0])
+    out = " ".join(CliRunner().invoke(app, ["compare", str(tmp_path / "here"), str(tmp_path / "both")]).stdout.split())
+    apart = f"Not compared: head also holds timings of there, taken on {THERE}: they stand apart"
+    assert out.count(apart) == out.count("stand apart") == 1
+    assert "baseline inference" in out, "the timings of the same machine are compared"
 
 
 def test_what_is_there_twice_is_told_and_stands_once(here: Run, tmp_path: Path) -> None:
