@@ -32,7 +32,7 @@ class Progress:
         self._left = [cell for cell in cells if cell.key not in done]
         self._total, self._done = len(cells), len(cells) - len(self._left)
         self._seconds: dict[str, list[float]] = defaultdict(list)
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, emoji=False)  # mine.py:Star: is no picture of a star
         self._loudness = loudness
         self._is_watched = (self._console.is_terminal or self._console.is_jupyter) and loudness != "quiet"
         self._bar = Bar(

@@ -14,6 +14,7 @@ import pytest
 from acmix_bench import api
 from acmix_bench.report.table import tables
 from acmix_bench.report.table.grid import Table
+from acmix_bench.runs.progress import Progress
 
 ROOT = Path(__file__).parents[2]
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
@@ -86,6 +87,17 @@ def test_a_failed_row_is_red_with_its_reason(capsys: pytest.CaptureFixture[str],
     assert "\x1b[31mcrashed\x1b[0m" in told
     assert "\x1b[31mtwo: macs crashed: no memory\x1b[0m" in told
     assert "why" not in told
+
+
+def test_progress_tells_a_name_as_it_is(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    Progress([], ()).say("operator=mine.py:Star: [bold]training crashed")
+    assert "mine.py:Star: [bold]training crashed" in capsys.readouterr().err
+
+
+def test_a_list_is_in_two_columns() -> None:
+    told = COLOUR.sub("", on_terminal("list", "variants", width=80)).splitlines()[1:]
+    assert {len(re.match(r"  \S* +", line)[0]) for line in told} == {len("  plain-fused-compiled ")}
 
 
 def test_help_is_in_groups_on_a_terminal_alone() -> None:
