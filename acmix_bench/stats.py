@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
-from scipy.special import stdtrit
-
 CONFIDENCE = 0.95
 
 
@@ -28,12 +26,19 @@ class Estimate:
         return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
 
+def student(freedom: int, share: float) -> float:
+    """The quantile of Student's t distribution below which this share of it lies."""
+    from scipy.special import stdtrit  # a quarter of a second, which what only counts need not wait for
+
+    return float(stdtrit(freedom, share))
+
+
 def mean(samples: Sequence[float], *, confidence: float = CONFIDENCE) -> Estimate:
     """The mean with Student's t interval."""
     count, centre = len(samples), fmean(samples)
     if count < 2:
         return Estimate(value=centre, low=None, high=None, samples=count)
-    margin = float(stdtrit(count - 1, (1 + confidence) / 2)) * stdev(samples) / math.sqrt(count)
+    margin = student(count - 1, (1 + confidence) / 2) * stdev(samples) / math.sqrt(count)
     return Estimate(value=centre, low=centre - margin, high=centre + margin, samples=count)
 
 
@@ -74,7 +79,7 @@ def noise_floor(ratios: Sequence[float], *, count: int, confidence: float = CONF
     if len(ratios) < 2 or count < 2:
         return math.inf
     spread = math.sqrt(fmean(math.log(ratio) ** 2 for ratio in ratios))
-    return float(stdtrit(len(ratios), (1 + confidence) / 2)) * spread / math.sqrt(count)
+    return student(len(ratios), (1 + confidence) / 2) * spread / math.sqrt(count)
 
 
 def farthest_from_one(ratio: Estimate) -> float | None:
@@ -93,7 +98,7 @@ def samples_to_detect(
         spread: standard deviation of the paired differences.
     """
     for count in range(2, 100_001):
-        needed = float(stdtrit(count - 1, (1 + confidence) / 2) + stdtrit(count - 1, power))
+        needed = student(count - 1, (1 + confidence) / 2) + student(count - 1, power)
         if needed * spread / math.sqrt(count) <= difference:
             return count
     return None

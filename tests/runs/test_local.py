@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 
 import pytest
 import torch
@@ -39,6 +40,16 @@ def test_torch_is_held_to_its_threads(threads: int) -> None:
 def test_the_allocator_is_left_as_it_is_only_where_asked(allocator: str) -> None:
     cell = cell_of("conv3x3", "inference", protocol=QUICK.model_copy(update={"allocator": allocator}))
     assert measure(cell, 120).values["keeps_memory"] == (allocator == "keep")
+
+
+def imported(name: str) -> bool:
+    return name in sys.modules
+
+
+def test_processes_start_with_what_all_need_and_no_more() -> None:
+    """Whatever the server of processes imports, every command waits for."""
+    assert local.call(imported, "torch._dynamo", 60) == ("ok", True)
+    assert local.call(imported, "scipy", 60) == ("ok", False)
 
 
 def places(threads: int) -> list[int]:
