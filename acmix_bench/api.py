@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Results:
-    """A run that was measured: its data frames and tables."""
+    """A run that was measured: its data frames and tables, which are what a notebook shows of it."""
 
     comparison: Comparison
 
@@ -40,7 +40,7 @@ class Results:
         """The tables as `text`, `md` or `tex`."""
         return render(self.comparison, style)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.render()
 
 

@@ -13,6 +13,7 @@ import pytest
 from package import run_in
 
 import acmix_bench
+from acmix_bench.runs import progress
 
 ROOT = Path(__file__).parent.parent
 PATHS = ROOT / "results/shown/paths"
@@ -127,3 +128,18 @@ def test_the_example_draws_what_the_papers_say(tmp_path: Path) -> None:
     known = published.set_index(published.model.str.lower().str.replace("resnet-", "resnet"))
     for row in pd.read_csv(ROOT / "examples/top1.csv").itertuples():
         assert known.loc[row.model, ["top1", "params_m"]].tolist() == [row.top1, row.param_count]
+
+
+def test_a_notebook_that_ends_with_results_shows_their_tables() -> None:
+    results = acmix_bench.load(PATHS)
+    assert repr(results) == str(results) == results.render("text")
+
+
+def test_progress_in_a_notebook_is_lines_where_no_bar_can_be_drawn(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr(progress, "find_spec", lambda name: None)
+    with progress.Progress([], ()) as told:  # rich warns where it draws without ipywidgets: an error here
+        told.say("one")
+    assert capsys.readouterr() == ("", "one\n")

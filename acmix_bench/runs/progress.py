@@ -1,4 +1,6 @@
-"""Progress of a run on stderr: a bar with the time left on a terminal or in a notebook, else a line now and then."""
+"""Progress of a run on stderr: a bar with the time left on a terminal or in a notebook that has ipywidgets, else a line
+now and then.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from importlib.util import find_spec
 from statistics import fmean
 from typing import Literal
 
@@ -34,7 +37,9 @@ class Progress:
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._console = Console(stderr=True, emoji=False)  # mine.py:Star: is no picture of a star
         self._loudness = loudness
-        self._is_watched = (self._console.is_terminal or self._console.is_jupyter) and loudness != "quiet"
+        # A notebook shows no bar without ipywidgets, but warnings that they are missing.
+        can_draw = find_spec("ipywidgets") is not None if self._console.is_jupyter else self._console.is_terminal
+        self._is_watched = can_draw and loudness != "quiet"
         self._bar = Bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
