@@ -93,13 +93,12 @@ def list_names(
         print(json.dumps(told, indent=1, ensure_ascii=False))
         return
     width = shutil.get_terminal_size().columns if is_watched() else None
-    names = min(24, max(len(entry) for entries in told.values() for entry in entries))  # a longer name pushes its line
     for number, (name, entries) in enumerate(told.items()):
         title = SECTIONS[name][0]
         print("\n" * bool(number) + (title if width is None else f"\x1b[1m{title}\x1b[0m"))
         for entry, summary in entries.items():
-            line = f"  {entry:<{names}} {summary}"
-            print(line if width is None else textwrap.fill(line, width, subsequent_indent=" " * (names + 3)))
+            line = f"  {entry:<20} {summary}"
+            print(line if width is None else textwrap.fill(line, width, subsequent_indent=" " * 23))
 
 
 def show(
