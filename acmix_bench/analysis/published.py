@@ -11,6 +11,7 @@ import yaml
 
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import Row
+from acmix_bench.spec.variant import Variant
 
 FOLDER = library.SHIPPED / "results" / "published"
 
@@ -57,11 +58,16 @@ def _all() -> list[Figure]:
 
 def _name(row: Row) -> str:
     """A row's model as the papers call it: stand-alone self-attention has a name of its own."""
-    variant = row.variant.content()
+    variant = _function(row.variant)
     for name, called in (("plain", "{}"), ("acmix", "{}-acmix"), ("attention-only", "sasa-{}")):
-        if variant == library.load_variant(name).content():
+        if variant == _function(library.load_variant(name)):
             return called.format(row.case.backbone)
     return f"{row.case.backbone}-{row.label}"
+
+
+def _function(variant: Variant) -> dict[str, Any]:
+    """What it is, however it is run."""
+    return {axis: value for axis, value in variant.content().items() if axis != "implementation"}
 
 
 def _key(model: str) -> str:

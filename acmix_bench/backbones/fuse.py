@@ -3,18 +3,19 @@
     alpha * attention + beta * convolution, then a BatchNorm with scale s and shift t
     = (s alpha) * attention + convolution', whose kernel is s * beta times the old one, and whose bias is t
 
-A BatchNorm after any other convolution goes into it too. Where the operator runs in C++, its weights are brought into the
-order in which they are read. The fused model keeps these weights alone: fuse a copy of a model that goes on.
+A BatchNorm after any other convolution goes into it too. Where the operator runs in C++, its weights are brought into
+the order in which they are read. The fused model keeps these weights alone: fuse a copy of a model that goes on.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from acmix_bench.ops.acmix import ACmix, run_at_once
+from acmix_bench.ops.acmix import ACmix
 from acmix_bench.ops.attention import project_coordinates
 from acmix_bench.ops.convolution import (
     ConvolutionPath,
@@ -25,8 +26,10 @@ from acmix_bench.ops.convolution import (
     shift_kernel,
 )
 from acmix_bench.ops.mix import Mix
+from acmix_bench.ops.native import kernels
 from acmix_bench.ops.native import operators as native
 from acmix_bench.ops.plain import Convolution
+from acmix_bench.ops.reflection import check_window
 
 # Where a block of a library keeps its convolutions, and the BatchNorm that follows each. A block of ours, or of yours,
 # says so itself: by an attribute `followed_by_norm` of such pairs of names.
@@ -104,25 +107,46 @@ class FusedOperator(Fused):
     """A local operator in C++, from weights in the order in which they are read."""
 
     projection: Tensor
+    bias: Tensor
+    factor: Tensor
+    path: Tensor
+    shift: Tensor | None
 
     def __init__(self, original: ACmix, path: FusedPath, factor: Tensor) -> None:
         super().__init__()
-        self.position, self.bias = original.position, original.qkv.bias
+        self.position = original.position
         self.heads, self.window, self.stride = original.heads, original.window, original.stride
-        groups, lanes = len(factor) // self.heads, native.lanes_of(factor.dtype, len(factor) // self.heads)
+        groups, lanes = len(factor) // self.heads, kernels.lanes_of(factor.dtype, len(factor) // self.heads)
         shift = path.shift
         if shift is not None:  # channels e * N + n, as vectors of groups
             shift = shift.view(groups // lanes, lanes, self.heads).transpose(1, 2).contiguous()
+        self.register_buffer("bias", original.qkv.bias)
         self.register_buffer("projection", native.pack_projection(original.qkv.weight.flatten(1), lanes))
         self.register_buffer("factor", factor)
-        self.register_buffer("path", native.pack_kernel(path.kernel, groups, lanes))
+        self.register_buffer("path", kernels.pack_kernel(path.kernel, groups, lanes))
         self.register_buffer("shift", shift)
         self.positions: dict[tuple[int, int], Tensor] = {}  # by the map's size
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.to(self.projection.dtype, memory_format=torch.channels_last)  # autocast lowers the layer before it
+        height, width = x.shape[-2:]
+        check_window(height, width, self.window)
+        position, x_BHWc = self._position(height, width), x.permute(0, 2, 3, 1)
+        sizes = {"heads": self.heads, "window": self.window, "stride": self.stride}
+        if torch.is_grad_enabled():
+            return self._in_parts(x_BHWc, position, **sizes).permute(0, 3, 1, 2)
         weights = {"factor": self.factor, "path": self.path, "shift": self.shift}
-        return run_at_once(self, x, self._position(*x.shape[-2:]), self.projection, self.bias, **weights)
+        out = native.operator(x_BHWc, self.projection, self.bias, position, **weights, **sizes)  # type: ignore[arg-type]
+        return out.permute(0, 3, 1, 2)
+
+    def _in_parts(self, x_BHWc: Tensor, position: Tensor, **sizes: int) -> Tensor:
+        """The same, with a gradient of its input."""
+        weight = kernels.unpack_projection(self.projection, len(self.bias), self.path.shape[-1])
+        qkv_BHWc = F.linear(x_BHWc, weight, self.bias)
+        out = native.convolution_path(qkv_BHWc, kernels.unpack_kernel(self.path), stride=self.stride)
+        if self.shift is not None:
+            out = out + self.shift.transpose(1, 2).flatten()
+        return torch.addcmul(out, native.local_attention(qkv_BHWc, position, **sizes), self.factor)
 
     def _position(self, height: int, width: int) -> Tensor:
         if torch.compiler.is_compiling():

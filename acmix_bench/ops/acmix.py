@@ -11,6 +11,7 @@ from acmix_bench.errors import ShapeError
 from acmix_bench.ops import attention, cost, reference
 from acmix_bench.ops.convolution import Axes, ConvolutionPath
 from acmix_bench.ops.mix import Kind, Mix, Paths
+from acmix_bench.ops.native import kernels
 from acmix_bench.ops.native import operators as native
 from acmix_bench.ops.reflection import check_window
 
@@ -97,24 +98,40 @@ class ACmix(nn.Module):
 
     def _attend(self, qkv_BHWc: Tensor, *, is_native: bool) -> Tensor:
         sizes = {"heads": self.heads, "window": self.window, "stride": self.stride}
-        position = attention.project_coordinates(self.position, *qkv_BHWc.shape[1:3]).to(qkv_BHWc.dtype)
+        height, width = qkv_BHWc.shape[1:3]
+        position = attention.project_coordinates(self.position, height, width).to(qkv_BHWc.dtype)
         if is_native:
-            check_window(*qkv_BHWc.shape[1:3], self.window)
+            check_window(height, width, self.window)
             return native.local_attention(qkv_BHWc, position, **sizes)
         attend = reference.local_attention if self.implementation == "reference" else attention.local_attention
-        return attend(*qkv_BHWc.chunk(3, dim=-1), position, **sizes)
+        q, k, v = qkv_BHWc.chunk(3, dim=-1)
+        return attend(q, k, v, position, **sizes)
 
     def _at_once(self, x: Tensor) -> Tensor:
         """The whole operator in one call of C++, for inference: q, k and v are never in memory."""
         factor = path = None
-        lanes = native.lanes_of(x.dtype, self.channels // self.heads)
+        lanes = kernels.lanes_of(x.dtype, self.channels // self.heads)
         if self.paths == "both":
             alpha, beta = self.mix.weights()
             factor = alpha.to(x).expand(self.channels)
-            path = native.pack_kernel(self.convolution.folded(beta), self.channels // self.heads, lanes)
-        position = attention.project_coordinates(self.position, *x.shape[-2:])
+            path = kernels.pack_kernel(self.convolution.folded(beta), self.channels // self.heads, lanes)
+        height, width = x.shape[-2:]
+        check_window(height, width, self.window)
+        position = attention.project_coordinates(self.position, height, width)
         projection = native.pack_projection(self.qkv.weight.flatten(1), lanes)
-        return run_at_once(self, x, position, projection, self.qkv.bias, factor=factor, path=path)
+        assert self.qkv.bias is not None
+        out_BhwC = native.operator(
+            x.permute(0, 2, 3, 1),
+            projection,
+            self.qkv.bias,
+            position,
+            factor=factor,
+            path=path,
+            heads=self.heads,
+            window=self.window,
+            stride=self.stride,
+        )
+        return out_BhwC.permute(0, 3, 1, 2)
 
     def macs(self, x: Tensor) -> dict[str, int]:
         """Multiply-adds of one image by stage: the closed form of `acmix_bench.ops.cost`."""
@@ -132,13 +149,3 @@ class ACmix(nn.Module):
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, window={self.window}, stride={self.stride}, paths={self.paths}"
-
-
-def run_at_once(
-    operator: ACmix, x: Tensor, position: Tensor, projection: Tensor, bias: Tensor | None, **path: Tensor | None
-) -> Tensor:
-    """Run an operator in C++ from packed weights: (B, C_in, H, W), channels-last, to (B, C, h, w)."""
-    check_window(*x.shape[-2:], operator.window)
-    assert bias is not None
-    sizes = {"heads": operator.heads, "window": operator.window, "stride": operator.stride}
-    return native.operator(x.permute(0, 2, 3, 1), projection, bias, position, **path, **sizes).permute(0, 3, 1, 2)

@@ -90,7 +90,9 @@ def version_of(starts: Iterable[Callable[..., Any] | Path], told: tuple[Any, ...
             bound.append(ast.dump(function))
             files |= set(_imported_by(path, ast.walk(function)))
     modules = _closure(frozenset(files))
-    sources = {file for folder in {path.parent for path in modules} for file in folder.glob("*") if file.suffix in COMPILED}
+    sources = {
+        file for folder in {path.parent for path in modules} for file in folder.glob("*") if file.suffix in COMPILED
+    }
     parts = sorted(f"{path.name} {_content(path)}" for path in modules | sources)
     return hashlib.sha256("\n".join([*parts, *bound]).encode()).hexdigest()[:16]
 

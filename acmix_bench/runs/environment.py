@@ -26,15 +26,14 @@ class Environment(Value):
     python: str
     torch: str
     gpu: str | None
-    native: str = Field("none", description="what the operator in C++ is built with and for, or why there is none")
+    native: str = Field("", description="what the operator in C++ is built with and for, or why there is none")
 
     def __str__(self) -> str:
         gpu = f", {self.gpu}" if self.gpu else ""
+        native = f", native operator: {self.native}" if self.native else ""
         cores = "1 core" if self.cores == 1 else f"{self.cores} cores"
-        return (
-            f"{self.cpu}, {cores}, {self.memory_gib} GiB{gpu}, {self.system}, Python {self.python}, torch {self.torch}, "
-            f"native operator: {self.native}"
-        )
+        machine = f"{self.cpu}, {cores}, {self.memory_gib} GiB{gpu}, {self.system}"
+        return f"{machine}, Python {self.python}, torch {self.torch}{native}"
 
 
 def this_environment() -> Environment:

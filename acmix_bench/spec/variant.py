@@ -159,8 +159,8 @@ class Variant(Value):
     implementation: Annotated[
         str,
         Axis(
-            meaning="the operator in C++ where it can be, in torch's operations, its literal reference, torch.compile's, "
-            "or for inference a fused network",
+            meaning="the operator in C++ where it can be, in torch's operations, its literal reference, "
+            "torch.compile's, or for inference a fused network",
             has_effect=lambda v: v.operator == "acmix" or (v.operator == "plain" and v.runs.fuses),
             parameters=(),
             same_as=lambda v: {"implementation": "auto"} if v.implementation != "auto" else None,

@@ -3,8 +3,9 @@
 No headers but the compiler's own are needed, and no torch: the library has a plain C interface. There is one for each
 number type and vector width, since a map whose heads have 8 channels is better served by vectors of 8 than of 16.
 
-The cache is $ACMIX_BENCH_CACHE, or acmix-bench in $XDG_CACHE_HOME or ~/.cache. A library's name is a hash of the sources,
-the flags, and all that the compiler says of itself and of this CPU, so what is found there is what would be built.
+The cache is $ACMIX_BENCH_CACHE, or acmix-bench in $XDG_CACHE_HOME or ~/.cache. A library's name is a hash of the
+sources, the flags, and all that the compiler says of itself and of this CPU, so what is found there is what would be
+built.
 """
 
 from __future__ import annotations
@@ -25,10 +26,14 @@ from pathlib import Path
 
 SOURCES = sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".cpp", ".h"))
 # Not -ffast-math: loading such a library flushes small numbers to zero in the whole process.
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
+FLAGS = ("-std=c++17", "-O2", "-march=native", "-fopenmp", "-fPIC", "-shared")
 SECONDS = 300  # after which a build is given up
 WIDTHS = {"AVX-512": 64, "AVX2": 32, "NEON": 16}  # bytes of a vector
-MACROS = {"AVX-512": ("__AVX512F__", "__AVX512VL__", "__AVX512DQ__"), "AVX2": ("__AVX2__", "__FMA__"), "NEON": ("__ARM_NEON", "__aarch64__")}
+MACROS = {
+    "AVX-512": ("__AVX512F__", "__AVX512VL__", "__AVX512DQ__"),
+    "AVX2": ("__AVX2__", "__FMA__"),
+    "NEON": ("__ARM_NEON", "__aarch64__"),
+}
 
 
 class CannotBuild(Exception):
@@ -59,6 +64,7 @@ def _predefined() -> str:
         raise CannotBuild(f"{compiler()} does not run: {error}") from error
 
 
+@cache
 def instructions() -> str:
     """The vector instructions that are used: the widest of `WIDTHS` that this CPU has.
 

@@ -1,0 +1,239 @@
+"""Calls of the C++ kernels on tensors, and the shapes of what they give.
+
+Some have an `empty_...` beside them: the result without values, which is what torch asks of the meta device.
+Shape letters as in `acmix_bench.ops.native.operators`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from acmix_bench.ops.native import build
+
+SCALARS = {torch.float32: "float", torch.float64: "double"}
+
+
+@cache
+def library(dtype: torch.dtype, depth: int) -> ctypes.CDLL:
+    """The kernels for heads of `depth` channels."""
+    return build.load(SCALARS[dtype], lanes_of(dtype, depth))
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def lanes_of(dtype: torch.dtype, depth: int) -> int:
+    """Numbers in a vector where heads have `depth` channels.
+
+    Raises:
+        CannotBuild: where none is served.
+    """
+    return build.lanes_for(depth, dtype.itemsize)
+
+
+def _fields(numbers: str, tensors: str = "") -> list[tuple[str, type[Any]]]:
+    """Those of a C structure: whole numbers, then pointers."""
+    return [
+        *((name, ctypes.c_long) for name in numbers.split()),
+        *((name, ctypes.c_void_p) for name in tensors.split()),
+    ]
+
+
+class _Operator(ctypes.Structure):
+    _fields_ = _fields(
+        "batch height width inputs heads depth window kernel stride threads",
+        "input projection bias position factor path shift out statistics",
+    )
+
+
+class _AttentionGradient(ctypes.Structure):
+    _fields_ = _fields(
+        "batch height width heads depth window stride threads", "qkv position out statistics gradient result"
+    )
+
+
+class _Convolution(ctypes.Structure):
+    _fields_ = _fields(
+        "batch height width groups inputs outputs kernel stride threads in_channels in_first in_by_group out_by_group "
+        "adds"
+    )
+
+
+def _at(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def grid(height: int, width: int, stride: int) -> tuple[int, int]:
+    """(h, w): every stride-th pixel."""
+    return -(-height // stride), -(-width // stride)
+
+
+def pack_projection(weight: Tensor, lanes: int) -> Tensor:
+    """Bring a 1x1 convolution's weights (3C, C_in) into the order in which they are read.
+
+    Returns:
+        (3C * C_in,): blocks of four vectors of channels (two where a CPU has 16 registers), then of one, each
+        [input][channel].
+    """
+    weight = weight.contiguous()
+    packed = weight.new_empty(weight.numel())
+    sizes = [ctypes.c_long(size) for size in weight.shape]
+    built = build.load(SCALARS[weight.dtype], lanes)
+    built.pack_projection(_pointer(weight), *sizes, _pointer(packed), ctypes.c_long(torch.get_num_threads()))
+    return packed
+
+
+def pack_kernel(kernel: Tensor, groups: int, lanes: int) -> Tensor:
+    """Bring the convolution path's folded kernel (C, i, k, k) into the order in which it is read.
+
+    Returns:
+        (d / lanes, k, i, k, N, lanes): vector of groups, row of the kernel, map in, column, map out, group.
+    """
+    inputs, size = kernel.shape[1:3]
+    return kernel.reshape(groups // lanes, lanes, -1, inputs, size, size).permute(0, 4, 3, 5, 2, 1).contiguous()
+
+
+def unpack_projection(packed: Tensor, channels: int, lanes: int) -> Tensor:
+    """The weights (channels, C_in) that `pack_projection` brought into order."""
+    inputs, block = len(packed) // channels, build.registers() // 8 * lanes
+    whole = channels // block * block * inputs
+    parts = packed[:whole].view(-1, inputs, block), packed[whole:].view(-1, inputs, lanes)
+    return torch.cat([part.transpose(1, 2).reshape(-1, inputs) for part in parts])
+
+
+def unpack_kernel(packed: Tensor) -> Tensor:
+    """The kernel (C, i, k, k) that `pack_kernel` brought into order."""
+    kernel_NV = packed.permute(0, 5, 4, 2, 1, 3)
+    return kernel_NV.flatten(0, 1).flatten(0, 1)
+
+
+def local_attention(qkv: Tensor, position: Tensor, heads: int, window: int, stride: int) -> tuple[Tensor, Tensor]:
+    """The attention (B, h, w, C), and each query's largest score and one over its sum, (2, B, N, h, w)."""
+    batch, height, width, channels3 = qkv.shape
+    out, statistics = empty_attention(qkv, position, heads, window, stride)
+    qkv, position = qkv.contiguous(), position.contiguous()
+    depth = channels3 // 3 // heads
+    sizes = (batch, height, width, channels3, heads, depth, window, 1, stride, torch.get_num_threads())
+    tensors = (qkv, None, None, position, None, None, None, out, statistics)
+    library(qkv.dtype, depth).operator_forward(ctypes.byref(_Operator(*sizes, *map(_at, tensors))))
+    return out, statistics
+
+
+def empty_attention(qkv: Tensor, position: Tensor, heads: int, window: int, stride: int) -> tuple[Tensor, Tensor]:
+    """As `local_attention`, without values."""
+    batch, height, width, channels3 = qkv.shape
+    h, w = grid(height, width, stride)
+    return qkv.new_empty(batch, h, w, channels3 // 3), qkv.new_empty(2, batch, heads, h, w)
+
+
+def local_attention_backward(
+    gradient: Tensor,
+    qkv: Tensor,
+    position: Tensor,
+    out: Tensor,
+    statistics: Tensor,
+    heads: int,
+    window: int,
+    stride: int,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of qkv and position."""
+    batch, height, width, channels3 = qkv.shape
+    depth = channels3 // 3 // heads
+    qkv, position, gradient = qkv.contiguous(), position.contiguous(), gradient.contiguous()
+    result = torch.zeros_like(qkv)
+    sizes = (batch, height, width, heads, depth, window, stride, torch.get_num_threads())
+    tensors = (qkv, position, out, statistics, gradient, result)
+    library(qkv.dtype, depth).attention_backward(ctypes.byref(_AttentionGradient(*sizes, *map(_at, tensors))))
+    # What is taken off every head's keys.
+    key_BHWNd = result[..., channels3 // 3 : channels3 // 3 * 2].unflatten(-1, (heads, -1))
+    return result, -key_BHWNd.sum((0, 3))
+
+
+def convolution_path(maps: Tensor, kernel: Tensor, stride: int) -> Tensor:
+    """(B, H, W, i * d) and (C, i, k, k) to (B, h, w, C), channels e-major."""
+    out = empty_convolution(maps, kernel, stride)
+    groups = maps.shape[-1] // kernel.shape[1]
+    packed = pack_kernel(kernel, groups, lanes_of(maps.dtype, groups))
+    return _convolved(maps, packed, out, stride=stride, in_by_group=False, out_by_group=True)
+
+
+def empty_convolution(maps: Tensor, kernel: Tensor, stride: int) -> Tensor:
+    """As `convolution_path`, without values."""
+    batch, height, width, _ = maps.shape
+    return maps.new_empty(batch, *grid(height, width, stride), kernel.shape[0])
+
+
+def _convolved(
+    maps: Tensor, packed: Tensor, out: Tensor, *, stride: int, in_by_group: bool, out_by_group: bool
+) -> Tensor:
+    maps = maps.contiguous()
+    sizes = _sizes_of(maps, packed, stride=stride, in_by_group=in_by_group, out_by_group=out_by_group)
+    built = build.load(SCALARS[maps.dtype], packed.shape[-1])
+    built.convolution_forward(ctypes.byref(sizes), *map(_pointer, (maps, packed, None, out)))
+    return out
+
+
+def _sizes_of(maps: Tensor, packed: Tensor, *, stride: int, in_by_group: bool, out_by_group: bool) -> _Convolution:
+    batch, height, width, channels = maps.shape
+    vectors, size, inputs, _, outputs, lanes = packed.shape
+    threads = torch.get_num_threads()
+    counts = (batch, height, width, vectors * lanes, inputs, outputs, size, stride, threads)
+    return _Convolution(*counts, channels, 0, in_by_group, out_by_group, 0)
+
+
+def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(_at(tensor))
+
+
+def convolution_path_backward(gradient: Tensor, maps: Tensor, kernel: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """The gradients of maps and kernel."""
+    inputs = kernel.shape[1]
+    groups = maps.shape[-1] // inputs
+    lanes = lanes_of(maps.dtype, groups)
+    maps, gradient = maps.contiguous(), gradient.contiguous()
+    packed = torch.empty_like(pack_kernel(kernel, groups, lanes))
+    sizes = _sizes_of(maps, packed, stride=stride, in_by_group=False, out_by_group=True)
+    built = build.load(SCALARS[maps.dtype], lanes)
+    built.convolution_backward(ctypes.byref(sizes), *map(_pointer, (maps, gradient, packed)))
+    # The maps' gradient is a convolution too: taps turned round, maps in and out exchanged, and zeros between pixels
+    # where there is a stride.
+    if stride > 1:
+        spread = gradient.new_zeros(*maps.shape[:3], kernel.shape[0])
+        spread[:, ::stride, ::stride] = gradient
+        gradient = spread
+    turned = kernel.unflatten(0, (groups, -1)).transpose(1, 2).flip(-1, -2).flatten(0, 1)
+    turned = pack_kernel(turned.contiguous(), groups, lanes)
+    to_maps = _convolved(gradient, turned, torch.empty_like(maps), stride=1, in_by_group=True, out_by_group=False)
+    return to_maps, unpack_kernel(packed).contiguous()
+
+
+def operator(
+    x: Tensor,
+    projection: Tensor,
+    bias: Tensor,
+    position: Tensor,
+    factor: Tensor | None,
+    path: Tensor | None,
+    shift: Tensor | None,
+    heads: int,
+    window: int,
+    stride: int,
+) -> Tensor:
+    """The whole operator: see `acmix_bench.ops.native.operators.operator`."""
+    out = empty_operator(x, projection, bias, position, factor, path, shift, heads, window, stride)
+    batch, height, width, inputs = x.shape
+    depth = out.shape[-1] // heads
+    kernel = 1 if path is None else path.shape[1]
+    sizes = (batch, height, width, inputs, heads, depth, window, kernel, stride, torch.get_num_threads())
+    tensors = [None if t is None else t.contiguous() for t in (x, projection, bias, position, factor, path, shift)]
+    library(x.dtype, depth).operator_forward(ctypes.byref(_Operator(*sizes, *map(_at, (*tensors, out, None)))))
+    return out
+
+
+def empty_operator(x: Tensor, projection: Tensor, bias: Tensor, *more: Any) -> Tensor:
+    """As `operator`, without values."""
+    batch, height, width, _ = x.shape
+    return x.new_empty(batch, *grid(height, width, more[-1]), bias.shape[0] // 3)
