@@ -157,8 +157,10 @@ class FusedOperator(Fused):
         return self.positions[height, width]
 
 
-def fuse(model: nn.Module) -> None:
-    """Fold alpha, beta and the BatchNorm after each operator and convolution into weights, in place.
+def fuse(model: nn.Module) -> nn.Module:
+    """Fold alpha, beta and the BatchNorm after each operator and convolution into weights, and give the fused model.
+
+    The model is changed in place; what is given is another one where the model is an operator itself.
 
     Outputs stay equal to 1e-5 relative. Operators written as the reference, and those without a convolution path, stay
     as they are, and so does a norm that trains or keeps no statistics.
@@ -176,8 +178,7 @@ def fuse(model: nn.Module) -> None:
             for name, operator in list(block.named_children()):
                 if _is_fusible(operator):
                     setattr(block, name, _fused_operator(operator, None))
-        if _is_fusible(model):
-            _fuse_paths(model, None)
+        return _fused_operator(model, None) if _is_fusible(model) else model
 
 
 def _is_fusible(operator: nn.Module) -> bool:

@@ -11,7 +11,7 @@ from acmix_bench.meters.subject import Subject
 def inference(subject: Subject, batch: int) -> tuple[Step, Step]:
     """The forward pass in evaluation mode, without gradients."""
     model = subject.build().eval()
-    subject.prepare(model)
+    model = subject.prepare(model)
     images = subject.images(batch)
 
     def step() -> None:
@@ -24,7 +24,7 @@ def inference(subject: Subject, batch: int) -> tuple[Step, Step]:
 def training(subject: Subject, batch: int) -> tuple[Step, Step]:
     """One step of training: forward, loss, backward, update (SGD)."""
     model = subject.build().train()
-    subject.prepare(model)
+    model = subject.prepare(model)
     images = subject.images(batch)
     labels = torch.zeros(len(images), dtype=torch.long, device=subject.device)
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-6)

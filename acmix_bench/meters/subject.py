@@ -90,16 +90,17 @@ class Subject:
         with Unwritten():
             return self.build("meta").to_empty(device="cpu")
 
-    def prepare(self, model: nn.Module) -> None:
+    def prepare(self, model: nn.Module) -> nn.Module:
         """Compile the operators of a built model, fuse it, or compile it whole once fused, as the variant says."""
         runs = self.variant.runs
         if runs.fuses:
             from acmix_bench.backbones.fuse import fuse
 
-            fuse(model)
+            model = fuse(model)
         if runs.compiles:
             for module in [model] if runs.compiles == "network" else operators(model):
                 module.compile()
+        return model
 
     def images(self, batch: int, device: torch.device | str | None = None) -> Tensor:
         """Random input, (batch, channels, size, size), or of a whole model of the user's (batch, *its sizes)."""
