@@ -1,6 +1,7 @@
 """Sessions for maintainers. They run in the environment that nox itself is in: `make setup`, then `.venv/bin/nox`."""
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,22 @@ def full(session: nox.Session) -> None:
     environment, pytest = {"ACMIX_BENCH_FULL": "1"}, (sys.executable, "-m", "pytest")
     session.run(*pytest, "tests/backbones/test_models.py", "-k", "full_size", env=environment)
     session.run(*pytest, "tests/cli/test_walk.py", env=environment)
+
+
+@nox.session
+def sanitize(session: nox.Session) -> None:
+    """Run the C++ kernels over odd shapes under the address and undefined-behaviour sanitizers (some minutes)."""
+    compiler = shutil.which("g++")
+    if not compiler:
+        session.skip("g++ is not here")
+    flags = ["-std=c++17", "-O1", "-g", "-march=native", "-fopenmp"]
+    flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover"]
+    with tempfile.TemporaryDirectory() as folder:
+        for scalar, lanes in (("float", 16), ("float", 8), ("float", 4), ("double", 8), ("double", 2)):
+            program = str(Path(folder) / f"{scalar}{lanes}")
+            sizes = [f"-DSCALAR={scalar}", f"-DLANES={lanes}", "-Iacmix_bench/ops/native"]
+            session.run(compiler, *flags, *sizes, "tests/ops/sanitize.cpp", "-o", program, external=True)
+            session.run(program, external=True)
 
 
 @nox.session

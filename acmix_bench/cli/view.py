@@ -18,6 +18,7 @@ from acmix_bench.cli import complete
 from acmix_bench.cli.common import JsonOption, ResultsOption, is_watched, note
 from acmix_bench.cli.registered import OURS, all_names
 from acmix_bench.errors import UserError, unknown
+from acmix_bench.ops.native import build
 from acmix_bench.spec import library, plugins
 from acmix_bench.spec.axis import Axis
 from acmix_bench.spec.cell import Row
@@ -182,6 +183,10 @@ def _print_entry(kind: str, name: str, entry: Any) -> None:
         known = IMPLEMENTATIONS if name == "implementation" else getattr(field.annotation, "__args__", ())
         print(f"  values: {', '.join(map(str, known)) or getattr(field.annotation, '__name__', 'any')}")
         print(f"  default: {field.default}")
+        if name == "implementation":
+            for value, runs in IMPLEMENTATIONS.items():
+                print(f"  {value}: {runs.summary}")
+            print(f"  C++ on this machine: {build.told()}")
         return
     for told in fields(entry):
         value = getattr(entry, told.name)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from acmix_bench.cli import app
 from acmix_bench.errors import ShapeError
 from acmix_bench.ops.acmix import ACmix
 from acmix_bench.ops.native import build
@@ -53,6 +55,12 @@ def test_a_map_smaller_than_its_padding_is_told_as_ever() -> None:
 def ended(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
     whole = {**os.environ, **environment}
     return subprocess.run([sys.executable, "-c", script], env=whole, capture_output=True, text=True, check=False)
+
+
+def test_show_says_what_it_is_built_with() -> None:
+    shown = CliRunner().invoke(app, ["show", "implementation"]).stdout
+    assert f"C++ on this machine: {build.told()}" in shown
+    assert all(name in shown for name in ("auto: ", "native: ", "production: "))
 
 
 SCRIPT = """
