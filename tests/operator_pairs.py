@@ -18,7 +18,7 @@ AXES = st.fixed_dictionaries({axis: st.sampled_from(values) for axis, values in 
 
 def pair(make, *sizes, **axes) -> tuple[nn.Module, nn.Module]:
     """The same layer in both implementations, in float64, with every parameter off its start."""
-    production = make(*sizes, **axes).double()
+    production = make(*sizes, implementation="production", **axes).double()
     with torch.no_grad():
         for parameter in production.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.3)

@@ -29,7 +29,6 @@ from acmix_bench.ops.mix import Mix
 from acmix_bench.ops.native import kernels
 from acmix_bench.ops.native import operators as native
 from acmix_bench.ops.plain import Convolution
-from acmix_bench.ops.reflection import check_window
 
 # Where a block of a library keeps its convolutions, and the BatchNorm that follows each. A block of ours, or of yours,
 # says so itself: by an attribute `followed_by_norm` of such pairs of names.
@@ -130,7 +129,6 @@ class FusedOperator(Fused):
     def forward(self, x: Tensor) -> Tensor:
         x = x.to(self.projection.dtype, memory_format=torch.channels_last)  # autocast lowers the layer before it
         height, width = x.shape[-2:]
-        check_window(height, width, self.window)
         position, x_BHWc = self._position(height, width), x.permute(0, 2, 3, 1)
         sizes = {"heads": self.heads, "window": self.window, "stride": self.stride}
         if torch.is_grad_enabled():

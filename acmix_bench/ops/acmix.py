@@ -13,7 +13,6 @@ from acmix_bench.ops.convolution import Axes, ConvolutionPath
 from acmix_bench.ops.mix import Kind, Mix, Paths
 from acmix_bench.ops.native import kernels
 from acmix_bench.ops.native import operators as native
-from acmix_bench.ops.reflection import check_window
 
 
 class ACmix(nn.Module):
@@ -101,7 +100,6 @@ class ACmix(nn.Module):
         height, width = qkv_BHWc.shape[1:3]
         position = attention.project_coordinates(self.position, height, width).to(qkv_BHWc.dtype)
         if is_native:
-            check_window(height, width, self.window)
             return native.local_attention(qkv_BHWc, position, **sizes)
         attend = reference.local_attention if self.implementation == "reference" else attention.local_attention
         q, k, v = qkv_BHWc.chunk(3, dim=-1)
@@ -116,7 +114,6 @@ class ACmix(nn.Module):
             factor = alpha.to(x).expand(self.channels)
             path = kernels.pack_kernel(self.convolution.folded(beta), self.channels // self.heads, lanes)
         height, width = x.shape[-2:]
-        check_window(height, width, self.window)
         position = attention.project_coordinates(self.position, height, width)
         projection = native.pack_projection(self.qkv.weight.flatten(1), lanes)
         assert self.qkv.bias is not None

@@ -45,6 +45,18 @@ def test_what_it_does_not_serve_runs_in_torch_or_says_why(axes: dict[str, int], 
 
 
 @needs_compiler
+def test_called_by_its_name_it_refuses_what_it_has_not() -> None:
+    """Not through a layer, which asks before: memory would be read that is not there."""
+    qkv, position = torch.randn(1, 9, 9, 48), torch.randn(9, 9, 16)
+    with pytest.raises(ShapeError, match="no window 9 at stride 1"):
+        torch.ops.acmix_bench.local_attention(qkv, position, 1, 9, 1)
+    with pytest.raises(ShapeError, match="too small for attention window 7"):
+        torch.ops.acmix_bench.local_attention(qkv[:, :3], position[:3], 1, 7, 1)
+    with pytest.raises(ShapeError, match="kernels up to 15, not 17"):
+        torch.ops.acmix_bench.convolution_path(qkv, torch.randn(16, 3, 17, 17), 1)
+
+
+@needs_compiler
 def test_a_map_smaller_than_its_padding_is_told_as_ever() -> None:
     ours = ACmix(4, 32, implementation="native")
     for mode in (torch.inference_mode(), torch.enable_grad()):

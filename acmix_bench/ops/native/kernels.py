@@ -7,14 +7,18 @@ Shape letters as in `acmix_bench.ops.native.operators`.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from acmix_bench.errors import ShapeError
 from acmix_bench.ops.native import build
+from acmix_bench.ops.reflection import check_window
 
+LARGEST_KERNEL = 15  # as in convolution.h
 SCALARS = {torch.float32: "float", torch.float64: "double"}
 
 
@@ -62,6 +66,12 @@ class _Convolution(ctypes.Structure):
     )
 
 
+def _run(kernel: Callable[..., int], sizes: ctypes.Structure) -> None:
+    """Run a kernel that has some windows and strides alone."""
+    if kernel(ctypes.byref(sizes)):
+        raise ShapeError(f"the native operator has no window {sizes.window} at stride {sizes.stride}")
+
+
 def _at(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
@@ -93,6 +103,8 @@ def pack_kernel(kernel: Tensor, groups: int, lanes: int) -> Tensor:
         (d / lanes, k, i, k, N, lanes): vector of groups, row of the kernel, map in, column, map out, group.
     """
     inputs, size = kernel.shape[1:3]
+    if size > LARGEST_KERNEL:
+        raise ShapeError(f"the native operator has kernels up to {LARGEST_KERNEL}, not {size}")
     return kernel.reshape(groups // lanes, lanes, -1, inputs, size, size).permute(0, 4, 3, 5, 2, 1).contiguous()
 
 
@@ -118,13 +130,14 @@ def local_attention(qkv: Tensor, position: Tensor, heads: int, window: int, stri
     depth = channels3 // 3 // heads
     sizes = (batch, height, width, channels3, heads, depth, window, 1, stride, torch.get_num_threads())
     tensors = (qkv, None, None, position, None, None, None, out, statistics)
-    library(qkv.dtype, depth).operator_forward(ctypes.byref(_Operator(*sizes, *map(_at, tensors))))
+    _run(library(qkv.dtype, depth).operator_forward, _Operator(*sizes, *map(_at, tensors)))
     return out, statistics
 
 
 def empty_attention(qkv: Tensor, position: Tensor, heads: int, window: int, stride: int) -> tuple[Tensor, Tensor]:
     """As `local_attention`, without values."""
     batch, height, width, channels3 = qkv.shape
+    check_window(height, width, window)
     h, w = grid(height, width, stride)
     return qkv.new_empty(batch, h, w, channels3 // 3), qkv.new_empty(2, batch, heads, h, w)
 
@@ -146,7 +159,7 @@ def local_attention_backward(
     result = torch.zeros_like(qkv)
     sizes = (batch, height, width, heads, depth, window, stride, torch.get_num_threads())
     tensors = (qkv, position, out, statistics, gradient, result)
-    library(qkv.dtype, depth).attention_backward(ctypes.byref(_AttentionGradient(*sizes, *map(_at, tensors))))
+    _run(library(qkv.dtype, depth).attention_backward, _AttentionGradient(*sizes, *map(_at, tensors)))
     # What is taken off every head's keys.
     key_BHWNd = result[..., channels3 // 3 : channels3 // 3 * 2].unflatten(-1, (heads, -1))
     return result, -key_BHWNd.sum((0, 3))
@@ -229,11 +242,13 @@ def operator(
     kernel = 1 if path is None else path.shape[1]
     sizes = (batch, height, width, inputs, heads, depth, window, kernel, stride, torch.get_num_threads())
     tensors = [None if t is None else t.contiguous() for t in (x, projection, bias, position, factor, path, shift)]
-    library(x.dtype, depth).operator_forward(ctypes.byref(_Operator(*sizes, *map(_at, (*tensors, out, None)))))
+    _run(library(x.dtype, depth).operator_forward, _Operator(*sizes, *map(_at, (*tensors, out, None))))
     return out
 
 
 def empty_operator(x: Tensor, projection: Tensor, bias: Tensor, *more: Any) -> Tensor:
     """As `operator`, without values."""
     batch, height, width, _ = x.shape
-    return x.new_empty(batch, *grid(height, width, more[-1]), bias.shape[0] // 3)
+    *_, window, stride = more
+    check_window(height, width, window)
+    return x.new_empty(batch, *grid(height, width, stride), bias.shape[0] // 3)

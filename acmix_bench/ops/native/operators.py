@@ -23,7 +23,6 @@ from acmix_bench.ops.native.build import CannotBuild
 
 WINDOWS = (3, 5, 7)  # those that kernels.cpp has
 STRIDES = (1, 2)
-LARGEST_KERNEL = 15
 
 
 def why_not(x: Tensor, depth: int, *, stride: int, window: int = 3, kernel: int = 1) -> str | None:
@@ -53,8 +52,8 @@ def _reason(device: str, dtype: torch.dtype, depth: int, window: int, stride: in
         return f"it has windows {', '.join(map(str, WINDOWS))}, not {window}"
     if stride not in STRIDES:
         return f"it has strides 1 and 2, not {stride}"
-    if kernel > LARGEST_KERNEL:
-        return f"it has kernels up to {LARGEST_KERNEL}, not {kernel}"
+    if kernel > kernels.LARGEST_KERNEL:
+        return f"it has kernels up to {kernels.LARGEST_KERNEL}, not {kernel}"
     try:
         kernels.library(dtype, depth)
     except CannotBuild as error:
