@@ -127,6 +127,8 @@ class FusedOperator(Fused):
         self.positions: dict[tuple[int, int], Tensor] = {}  # by the map's size
 
     def forward(self, x: Tensor) -> Tensor:
+        if kernels.lanes_of(self.path.dtype, len(self.factor) // self.heads) != self.path.shape[-1]:
+            raise RuntimeError("a fused operator stays in the type in which it was fused: fuse again")
         x = x.to(self.projection.dtype, memory_format=torch.channels_last)  # autocast lowers the layer before it
         height, width = x.shape[-2:]
         position, x_BHWc = self._position(height, width), x.permute(0, 2, 3, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given
@@ -78,6 +80,18 @@ def test_what_may_do_more_than_its_parent_is_left_alone() -> None:
     x = torch.randn(2, 3, 5, 5)
     expected = model(x)
     assert torch.equal(fuse(model)(x), expected)
+
+
+def test_another_type_is_refused_or_right() -> None:
+    """Weights in the order of one type's vectors are nonsense in another's."""
+    model, x = ACmix(16, 64).eval(), torch.randn(1, 16, 9, 9, dtype=torch.float64)
+    expected = copy.deepcopy(model).double()(x)
+    fused = fuse(model).double()
+    if isinstance(fused, FusedOperator):
+        with pytest.raises(RuntimeError, match="fuse again"):
+            fused(x)
+    else:
+        torch.testing.assert_close(fused(x), expected, rtol=0, atol=1e-5)
 
 
 def test_fusing_is_for_inference() -> None:
