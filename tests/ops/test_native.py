@@ -30,7 +30,7 @@ FULL = bool(os.environ.get("ACMIX_BENCH_FULL"))
 # Each takes its time to build; the others are tested by `nox -s full`.
 WIDTHS = [(torch.float32, 16), (torch.float32, 8), (torch.float64, 8)]
 WIDTHS += [(torch.float32, 4), (torch.float64, 4), (torch.float64, 2)] if FULL else []
-EXAMPLES = 50 if FULL else 12
+EXAMPLES = 50 if FULL else 6
 
 
 def served(dtype: torch.dtype, lanes: int) -> bool:
