@@ -22,25 +22,25 @@ def measure(subject: Subject) -> dict[str, Any]:
         difference of outputs and of input gradients, relative to the largest of them.
     """
     exact = replace(subject, protocol={**subject.protocol, "dtype": "float64", "device": "cpu"})
-    model, image = exact.build().eval(), exact.images(1)
+    model, image = exact.in_torch().build().eval(), exact.images(1)
     values: dict[str, Any] = {"shapes": {name: list(p.shape) for name, p in model.named_parameters()}}
-    written = exact.in_torch().build().eval()
     with torch.no_grad():
-        written(image)  # what is remembered by size is made now, and counts as no one's operation
+        model(image)  # what is remembered by size is made now, and counts as no one's operation
         with Bookkeeper() as keeper:
-            written(image)
+            model(image)
     values["operations"] = sorted(arithmetic(keeper.ledger))
     equal = subject.variant.same_function()
     if equal is not None:
-        values |= {"claims": equal.label(subject.variant), "difference": _difference(exact, equal, model, image)}
+        values |= {"claims": equal.label(subject.variant), "difference": _difference(exact, equal, image)}
     return values
 
 
-def _difference(subject: Subject, variant: Variant, model: nn.Module, image: Tensor) -> float:
+def _difference(subject: Subject, variant: Variant, image: Tensor) -> float:
     """The largest relative difference of output and input gradient, with the same weights in both.
 
     The output is compared as in training and as in inference.
     """
+    model = subject.build().eval()
     _move_norms(model)
     other = replace(subject, variant=variant).build().eval()
     other.load_state_dict(model.state_dict(), strict=False)

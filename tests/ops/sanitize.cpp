@@ -38,8 +38,8 @@ static void convolve(long height, long width, long groups, long inputs, long out
     const auto weights = numbers(groups * outputs * inputs * kernel * kernel);
     std::vector<T> result(out.size()), gradient(weights.size());
     const ConvolutionSizes s = {batch, height, width,           groups, inputs, outputs, kernel, stride,
-                                2,     inputs * groups, 0,      0,      1,      0};
-    convolution_forward(&s, maps.data(), weights.data(), nullptr, result.data());
+                                2,     inputs * groups, 0,      0,      1};
+    convolution_forward(&s, maps.data(), weights.data(), result.data());
     convolution_backward(&s, maps.data(), out.data(), gradient.data());
 }
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import io
-import os
 
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from native_here import FULL, MISSING, needs_compiler
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,14 +19,7 @@ from acmix_bench.ops.acmix import ACmix
 from acmix_bench.ops.native import build
 from acmix_bench.ops.native import operators as native
 
-try:
-    build.instructions()
-    MISSING = ""
-except build.CannotBuild as error:
-    MISSING = str(error)
-needs_compiler = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 CLOSE = {torch.float32: 1e-5, torch.float64: 1e-11}
-FULL = bool(os.environ.get("ACMIX_BENCH_FULL"))
 # Each takes its time to build; the others are tested by `nox -s full`.
 WIDTHS = [(torch.float32, 16), (torch.float32, 8), (torch.float64, 8)]
 WIDTHS += [(torch.float32, 4), (torch.float64, 4), (torch.float64, 2)] if FULL else []

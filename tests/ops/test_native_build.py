@@ -10,20 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from native_here import FULL, MISSING, needs_compiler
 from typer.testing import CliRunner
 
 from acmix_bench.cli import app
 from acmix_bench.errors import ShapeError
 from acmix_bench.ops.acmix import ACmix
 from acmix_bench.ops.native import build
-
-try:
-    build.instructions()
-    MISSING = ""
-except build.CannotBuild as error:
-    MISSING = str(error)
-needs_compiler = pytest.mark.skipif(bool(MISSING), reason=MISSING)
-FULL = bool(os.environ.get("ACMIX_BENCH_FULL"))
 
 
 @pytest.mark.parametrize(

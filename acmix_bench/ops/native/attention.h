@@ -47,8 +47,8 @@ struct Window {
     long key_size() const { return depth * lanes / V * S * REACH; }  // of one head's row of transposed keys
     long value_size() const { return depth * padded; }               // and of its padded values
 
-    // Transpose a padded row of one head to [block of V queries][channel][plane][REACH columns], less `position` (W, D) if there is one.
-    // Column x of the row is at place[x], and its next vector of channels `next` numbers on.
+    // Transpose a padded row of one head to [block of V queries][channel][plane][REACH columns], less `position` (W, D)
+    // if there is one. Column x of the row is at place[x], and its next vector of channels `next` numbers on.
     void transpose_row(const T* row, const long* place, long next, const T* position, T* to) const {
         const long blocks = lanes / V, vectors = filled / S / V;
         for (int p = 0; p < S; ++p)

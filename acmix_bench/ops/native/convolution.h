@@ -14,7 +14,6 @@ struct ConvolutionSizes {
     long batch, height, width, groups, inputs, outputs, kernel, stride, threads;
     long in_channels, in_first;     // channels of a pixel of `maps`, and the first one that is read
     long in_by_group, out_by_group; // order of the channels: e * N + n (by group), or n * D + e
-    long adds;                      // whether the result is added to what is in `out`
 };
 
 constexpr int LARGEST_KERNEL = 15, TILE_WIDTH = 6;  // of pixels; what is left of a row comes in tiles of 4 and 2
@@ -37,26 +36,22 @@ INLINE void read_groups(const T* pixel, long e, long groups, long count, bool by
 
 // Write COUNT maps, from map n on, of V groups of one pixel.
 template <int COUNT>
-INLINE void write_groups(T* pixel, long e, long groups, long n, long outputs, bool by_group, bool adds, const vec (&x)[COUNT]) {
-    const auto put = [&](T* to, vec values) INLINE_LAMBDA { store(to, adds ? load(to) + values : values); };
+INLINE void write_groups(T* pixel, long e, long groups, long n, long outputs, bool by_group, const vec (&x)[COUNT]) {
     if (!by_group) {
-        for (int i = 0; i < COUNT; ++i) put(pixel + (n + i) * groups + e, x[i]);
+        for (int i = 0; i < COUNT; ++i) store(pixel + (n + i) * groups + e, x[i]);
     } else if (COUNT == 4 && outputs == 4) {
         const vec a = zip<0>(x[0], x[2], EACH), b = zip<0>(x[1], x[3], EACH);
         const vec c = zip<1>(x[0], x[2], EACH), d = zip<1>(x[1], x[3], EACH);
         T* to = pixel + e * 4;
-        put(to, zip<0>(a, b, EACH)), put(to + V, zip<1>(a, b, EACH));
-        put(to + 2 * V, zip<0>(c, d, EACH)), put(to + 3 * V, zip<1>(c, d, EACH));
+        store(to, zip<0>(a, b, EACH)), store(to + V, zip<1>(a, b, EACH));
+        store(to + 2 * V, zip<0>(c, d, EACH)), store(to + 3 * V, zip<1>(c, d, EACH));
     } else {
         for (int i = 0; i < COUNT; ++i)
-            for (int lane = 0; lane < V; ++lane) {
-                T& to = pixel[(e + lane) * outputs + n + i];
-                to = adds ? to + x[i][lane] : x[i][lane];
-            }
+            for (int lane = 0; lane < V; ++lane) pixel[(e + lane) * outputs + n + i] = x[i][lane];
     }
 }
 
-// `count` maps of PIXELS outputs: out[pixel][map]. `rows` are the K input rows at the tile's first column, null where
+// COUNT maps of PIXELS outputs: out[pixel][map]. `rows` are the K input rows at the tile's first column, null where
 // outside; `taps` are the places of the K columns in a row; `next` numbers lie between two input maps; `weights` is
 // [ky][j][kx][N][lane].
 template <int PIXELS, int COUNT>
@@ -99,7 +94,7 @@ INLINE void convolve_tile(
 // `channels` numbers lie from one pixel of the result to the next.
 INLINE void convolve_row(
     const ConvolutionSizes& s, const T* const* rows, const long* taps, long next, const T* weights, const T* shift, long w,
-    long channels, T* pixel, long e, long groups, bool by_group, bool adds) {
+    long channels, T* pixel, long e, long groups, bool by_group) {
     constexpr int MOST = REGISTERS == 32 ? 4 : 2;
     const T* at[LARGEST_KERNEL];
     long x = 0;
@@ -113,7 +108,7 @@ INLINE void convolve_row(
         convolve_tile<PIXELS, COUNT>(s, at, taps, next, weights + n * V, sums);
 #pragma GCC unroll 8
         for (int p = 0; p < PIXELS; ++p)
-            if (x + p < w) write_groups<COUNT>(pixel + (x + p) * channels, e, groups, n, s.outputs, by_group, adds, sums[p]);
+            if (x + p < w) write_groups<COUNT>(pixel + (x + p) * channels, e, groups, n, s.outputs, by_group, sums[p]);
     };
     const auto all_maps = [&](auto pixels) INLINE_LAMBDA {
         for (long ky = 0; ky < s.kernel; ++ky) at[ky] = rows[ky] ? rows[ky] + x * V : nullptr;
@@ -154,8 +149,8 @@ struct Rows {
     }
 };
 
-// maps (B, H, W, in_channels); weights [D / V][ky][j][kx][N][V]; shift [D / V][N][V] or null; out (B, h, w, N * D).
-void convolve(const ConvolutionSizes& s, const T* maps, const T* weights, const T* shift, T* out) {
+// maps (B, H, W, in_channels); weights [D / V][ky][j][kx][N][V]; out (B, h, w, N * D).
+void convolve(const ConvolutionSizes& s, const T* maps, const T* weights, T* out) {
     const long S = s.stride, K = s.kernel, N = s.outputs, C = N * s.groups;
     const long h = (s.height + S - 1) / S, w = (s.width + S - 1) / S, blocks = s.groups / V;
     const long images = s.batch * blocks;
@@ -177,8 +172,8 @@ void convolve(const ConvolutionSizes& s, const T* maps, const T* weights, const 
                 for (ready = std::max(ready, first); ready < std::min(first + K, s.height); ++ready) rows.read(image, e, ready);
                 for (long ky = 0; ky < K; ++ky)
                     at[ky] = first + ky >= 0 && first + ky < s.height ? rows.at(first + ky) : nullptr;
-                convolve_row(s, at.data(), rows.taps.data(), rows.next, weight, shift ? shift + e * N : nullptr, w, C,
-                             out + (b * h + y) * w * C, e, s.groups, s.out_by_group, s.adds);
+                convolve_row(s, at.data(), rows.taps.data(), rows.next, weight, nullptr, w, C,
+                             out + (b * h + y) * w * C, e, s.groups, s.out_by_group);
             }
         }
     }

@@ -61,8 +61,7 @@ class _AttentionGradient(ctypes.Structure):
 
 class _Convolution(ctypes.Structure):
     _fields_ = _fields(
-        "batch height width groups inputs outputs kernel stride threads in_channels in_first in_by_group out_by_group "
-        "adds"
+        "batch height width groups inputs outputs kernel stride threads in_channels in_first in_by_group out_by_group"
     )
 
 
@@ -185,7 +184,7 @@ def _convolved(
     maps = maps.contiguous()
     sizes = _sizes_of(maps, packed, stride=stride, in_by_group=in_by_group, out_by_group=out_by_group)
     built = build.load(SCALARS[maps.dtype], packed.shape[-1])
-    built.convolution_forward(ctypes.byref(sizes), *map(_pointer, (maps, packed, None, out)))
+    built.convolution_forward(ctypes.byref(sizes), *map(_pointer, (maps, packed, out)))
     return out
 
 
@@ -194,7 +193,7 @@ def _sizes_of(maps: Tensor, packed: Tensor, *, stride: int, in_by_group: bool, o
     vectors, size, inputs, _, outputs, lanes = packed.shape
     threads = torch.get_num_threads()
     counts = (batch, height, width, vectors * lanes, inputs, outputs, size, stride, threads)
-    return _Convolution(*counts, channels, 0, in_by_group, out_by_group, 0)
+    return _Convolution(*counts, channels, 0, in_by_group, out_by_group)
 
 
 def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:

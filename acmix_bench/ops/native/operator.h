@@ -96,7 +96,7 @@ struct Band {
                 }
                 convolve_row(path, at.data(), taps.data(), D / V * maps.next, o.path + e * K * K * 3 * N * N,
                              o.shift ? o.shift + e * N : nullptr, window.w, C, o.out + (b * window.h + r) * window.w * C, e,
-                             D, true, false);
+                             D, true);
             }
     }
 

@@ -174,10 +174,15 @@ def _no_gradient(context: Any, *_: Any) -> Any:
     raise NotImplementedError("the native operator has no such derivative; use implementation=production")
 
 
-torch.library.register_autograd("acmix_bench::local_attention", _attention_gradient, setup_context=_keep_attention)
-torch.library.register_autograd("acmix_bench::convolution_path", _path_gradient, setup_context=_keep_path)
-for _name in ("local_attention_backward", "convolution_path_backward", "pack_projection", "operator"):
-    torch.library.register_autograd(f"acmix_bench::{_name}", _no_gradient)
+GRADIENTS: dict[
+    str, tuple[Callable[..., Any], Callable[..., Any] | None]
+] = {  # and what each needs of the forward pass
+    "local_attention": (_attention_gradient, _keep_attention),
+    "convolution_path": (_path_gradient, _keep_path),
+}
+for _name in KERNELS:
+    _gradient, _keep = GRADIENTS.get(_name, (_no_gradient, None))
+    torch.library.register_autograd(f"acmix_bench::{_name}", _gradient, setup_context=_keep)
 
 
 def local_attention(qkv: Tensor, position: Tensor, *, heads: int, window: int, stride: int) -> Tensor:
