@@ -21,6 +21,7 @@ LAYERS = [
     "spec.plugins",
     "spec.axis",
     "spec.meter",
+    "spec.recipe",
     "ops.__init__",
     "meters.__init__",
     "spec",

@@ -23,10 +23,22 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Splits:
-    """Images (channels, size, size), normalised, with their class; the test images are never trained on."""
+    """Images with the number of their class; the test images are never trained on.
+
+    An image is a tensor (channels, size, size), normalised, which is taken as it is; or a PIL image of any size, which
+    the recipe crops, augments, and normalises by `mean` and `deviation` (a number a channel).
+
+    Attributes:
+        class_names: the classes in the order of their numbers, where they have names.
+        told: what a reader of the result must know of the split, in a line.
+    """
 
     train: Dataset[Any]
     test: Dataset[Any]
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    deviation: tuple[float, ...] = (0.229, 0.224, 0.225)
+    class_names: tuple[str, ...] = ()
+    told: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

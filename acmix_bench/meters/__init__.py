@@ -10,6 +10,7 @@ from typing import Any
 
 from acmix_bench.spec import plugins
 from acmix_bench.spec.meter import Meter, Metric
+from acmix_bench.spec.recipe import Recipe
 
 
 def _params(subject: Any) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def _accuracy(subject: Any) -> dict[str, Any]:
 
 _MACHINE = ("device", "dtype", "threads")
 _TIMING = (*_MACHINE, "allocator", "layout", "batch", "seconds", "precision")
-_TRAINING = (*_MACHINE, "data_root", "epochs", "train_batch", "learning_rate", "weight_decay")
+_TRAINING = (*_MACHINE, "layout", "data_root", *Recipe.model_fields)
 
 METERS: dict[str, Meter] = {
     "params": Meter(

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from acmix_bench.spec.meter import FORMER_NAMES
+from acmix_bench.spec.recipe import Recipe
 from acmix_bench.spec.strict import Value
 
 DEFAULT_BACKBONE = "nano"
@@ -23,8 +24,8 @@ class Case(Value):
         return f"{self.backbone}@{self.image_size}"
 
 
-class Protocol(Value):
-    """How it is measured."""
+class Protocol(Recipe):
+    """How it is measured, and for scores how it is trained: every field of the recipe."""
 
     device: str = Field("cpu", description="a torch device, such as cpu or cuda")
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
@@ -42,10 +43,7 @@ class Protocol(Value):
     data_root: str = Field("data", description="folder of the data sets that are not embedded")
     seeds: int = Field(5, ge=1, description="training runs a variant, each from a seed of its own")
     first_seed: int = Field(0, ge=0, description="the first of these seeds; the others count up from it")
-    epochs: int = Field(3, ge=1, description="passes over the training images")
-    train_batch: int = Field(64, ge=1, description="images a batch when training")
-    learning_rate: float = Field(2e-3, gt=0, description="peak of AdamW's cosine schedule")
-    weight_decay: float = Field(0.05, ge=0, description="of AdamW")
+    workers: int | None = Field(None, ge=0, description="processes that read images; as many as pay where not set")
     timeout: float = Field(600.0, gt=0, description="seconds after which one cell is given up")
 
 
@@ -67,6 +65,7 @@ class Experiment(Value):
     implementation: Literal["native", "production", "reference"] | None = Field(
         None, description="run every ACmix row in this one; as each variant says where not set"
     )
+    recipe: str = Field("short", description="how models are trained: a name or a YAML file")
     meters: tuple[str, ...] = Field(("params", "macs", "inference", "training", "accuracy"), min_length=1)
     protocol: Protocol = Protocol()
 

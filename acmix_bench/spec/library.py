@@ -18,15 +18,17 @@ from acmix_bench.spec import plugins, strict
 from acmix_bench.spec.axis import Axis
 from acmix_bench.spec.cell import Row
 from acmix_bench.spec.experiment import Case, Experiment, Protocol
+from acmix_bench.spec.recipe import NamedRecipe, Recipe
 from acmix_bench.spec.variant import AXES, Variant, plain
 
 PACKAGE = Path(__file__).resolve().parent.parent
-# Where variants/, experiments/ and results/published/ are: in a checkout beside the package, so that an edit counts at
+# Where variants/, experiments/, recipes/ and results/published/ are: in a checkout beside the package, so that an edit counts at
 # once; in a wheel within it. (An editable install holds copies too, which nobody reads.)
 SHIPPED = PACKAGE.parent if (PACKAGE.parent / "variants" / "acmix.yaml").exists() else PACKAGE / "shipped"
 FOLDERS = {
     "variant": ("variants", ".yaml"),
     "experiment": ("experiments", ".yaml"),
+    "recipe": ("recipes", ".yaml"),
     "published": ("results/published", ".csv"),
 }
 
@@ -41,7 +43,7 @@ class Named:
 
 
 def known(kind: str) -> dict[str, Named]:
-    """The `variant`s, `experiment`s or `published` figures that have a name, in the order of their names."""
+    """The `variant`s, `experiment`s, `recipe`s or `published` figures that have a name, in the order of their names."""
     folder, suffix = FOLDERS[kind]
     found: dict[str, Named] = {}
     own = Path(folder)
@@ -76,7 +78,23 @@ def load_experiment(name: str) -> Experiment:
     where, path, content = _read("experiment", name)
     if "name" in content:
         raise UserError(f"{where}: name: the file's own name is the experiment's")
+    if "recipe" in content and isinstance(content.get("protocol", {}), dict):
+        content["protocol"] = _recipe_fields(str(content["recipe"])) | content.get("protocol", {})
     return _experiment(content | {"name": path.stem}, where)
+
+
+def load_recipe(name: str) -> NamedRecipe:
+    """A recipe by name, or from a YAML file of yours.
+
+    Raises:
+        UserError: for an unknown name, or what a file says wrong, with file and key.
+    """
+    where, _, content = _read("recipe", name)
+    return strict.validated(NamedRecipe, content, where=where)
+
+
+def _recipe_fields(name: str) -> dict[str, Any]:
+    return load_recipe(name).model_dump(include=set(Recipe.model_fields))
 
 
 def own_file(kind: str, name: str) -> Path | None:
@@ -86,28 +104,34 @@ def own_file(kind: str, name: str) -> Path | None:
 
 
 def with_settings(experiment: Experiment, settings: Sequence[str]) -> Experiment:
-    """Apply `--set key=value`, over the protocol, the backbone and the image size."""
+    """Apply `--set key=value`, over the protocol, the recipe, the backbone and the image size.
+
+    A recipe comes first: what else is set changes it.
+    """
     case_keys, protocol_keys = [*Case.model_fields, "implementation"], list(Protocol.model_fields)
     content = experiment.model_dump()
-    for setting in settings:
+    for setting in sorted(settings, key=lambda setting: not setting.startswith("recipe=")):
         key, equals, value = setting.partition("=")
         if not equals:
             raise UserError(f"--set {setting}: write key=value")
-        if key in case_keys:
+        if key == "recipe":
+            content["recipe"] = value
+            content["protocol"] |= _recipe_fields(value)
+        elif key in case_keys:
             content[key] = value
         elif key == "meters":
             content[key] = value.split(",")
         elif key in protocol_keys:
             content["protocol"][key] = value
         else:
-            raise unknown("key", key, [*case_keys, "meters", *protocol_keys], where=f"--set {setting}")
+            raise unknown("key", key, [*case_keys, "meters", "recipe", *protocol_keys], where=f"--set {setting}")
     return _experiment(content, "--set " + " ".join(settings))
 
 
 def settings() -> dict[str, str]:
     """What `--set` takes, each with its meaning and default."""
-    implementation = {"implementation": Experiment.model_fields["implementation"]}
-    fields = Case.model_fields | implementation | Protocol.model_fields
+    more = {key: Experiment.model_fields[key] for key in ("implementation", "recipe")}
+    fields = Case.model_fields | more | Protocol.model_fields
     optional = {key for key, field in fields.items() if not field.is_required() and field.default is not None}
     return {"meters": "what is measured, as names joined by commas"} | {
         key: f"{field.description} (default {field.default})" if key in optional else str(field.description)
