@@ -1,1 +1,1 @@
-"""Training: the loop and its recipe."""
+"""Training: the loop, its recipe, and the scores after it."""
