@@ -14,6 +14,9 @@ LISTED = ("name", "variant", "experiment", "operator", "backbone", "data set", "
 class UserError(Exception):
     """A user's mistake. The command line prints its one line and exits with code 2."""
 
+    def __init__(self, line: str = "") -> None:
+        super().__init__(_without_traceback(line))
+
 
 class Interrupted(Exception):
     """Ctrl-C, with a line on what is kept. The command line prints it and exits with code 130."""
@@ -21,6 +24,13 @@ class Interrupted(Exception):
 
 class ShapeError(UserError, ValueError):
     """A size that the operator cannot take: the message names the numbers that clash."""
+
+
+def _without_traceback(line: str) -> str:
+    """The line alone, where torch raises an error of a worker again and puts that worker's traceback round it."""
+    if not line.startswith("Caught ") or "\nOriginal Traceback" not in line:
+        return line
+    return line.rstrip().splitlines()[-1].partition(": ")[2]
 
 
 def unknown(what: str, name: str, known: Iterable[str], *, where: str = "") -> UserError:
