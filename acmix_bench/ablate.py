@@ -181,6 +181,29 @@ def measure_named(
     return measure_now(plan_of(experiment, rows))
 
 
+def row_to_train(model: str | None, variant: str | None, settings: Sequence[str]) -> tuple[Row, Experiment]:
+    """What the command `train` trains, and how: a model by name, or a variant on nano or the backbone that is set.
+
+    Raises:
+        UserError: for both, a grid of variants, or an unknown name.
+    """
+    if model and variant:
+        raise UserError("give a model or a variant, not both: a model names its variant, as in nano-acmix")
+    experiment = library.with_settings(named("train"), settings)
+    if model:
+        row = backbones.find_model(model)
+        case = row.case.model_copy(update={"data": experiment.data} if experiment.data else {})
+        if experiment.image_size or experiment.backbone != DEFAULT_BACKBONE:
+            raise UserError(f"{model} names its backbone and size; write the size as {model.partition('@')[0]}@SIZE")
+        return implemented(row.model_copy(update={"case": case}), experiment), experiment
+    variants = library.expand(variant or "acmix", library.load_variant("acmix"))
+    if len(variants) > 1:
+        raise UserError(f"--variant {variant}: train takes one variant; ablate takes a grid")
+    case = backbones.case_of(experiment.backbone, image_size=experiment.image_size, data=experiment.data)
+    label = f"{experiment.backbone}-{variant or 'acmix'}"
+    return implemented(Row(label=label, variant=variants[0], case=case), experiment), experiment
+
+
 def serve(plan: Plan, store: Store, asked: Iterable[tuple[int, Turns]]) -> Iterator[int]:
     """Measure the plan's groups as they are asked for, timings in turns with another version's.
 

@@ -39,6 +39,7 @@ class Backbone:
         data: its data set where none is given.
         attention: its operator's formulation, which says how `operator` is called: see `acmix_bench.ops.ATTENTIONS`.
         stages: the modules of its four stages at stride 4 to 32 with their channels, where it has them.
+        drops_paths: whether it has stochastic depth: `build` takes `drop_path`, the rate of its last block, too.
     """
 
     summary: str
@@ -47,6 +48,7 @@ class Backbone:
     data: str = "digits"
     attention: str = "local"
     stages: tuple[tuple[str, int], ...] = ()
+    drops_paths: bool = False
 
 
 def _nano(operator: Any, **sizes: int) -> nn.Module:
@@ -73,13 +75,13 @@ def _san(operator: Any, *, depths: tuple[int, ...], relation: str, **sizes: int)
     return san(depths, relation, operator, **sizes)
 
 
-def _pvt(operator: Any, *, depths: tuple[int, ...], **sizes: int) -> nn.Module:
+def _pvt(operator: Any, *, depths: tuple[int, ...], **sizes: Any) -> nn.Module:
     from acmix_bench.backbones.pvt import PVT
 
     return PVT(depths, operator, **sizes)
 
 
-def _swin(operator: Any, *, name: str, **sizes: int) -> nn.Module:
+def _swin(operator: Any, *, name: str, **sizes: Any) -> nn.Module:
     from acmix_bench.backbones.swin import swin
 
     return swin(name, operator, **sizes)
@@ -115,6 +117,7 @@ def _of_the_paper(
         data="imagenet",
         attention=attention,
         stages=tuple((stages.format(number), width) for number, width in enumerate(channels, first)),
+        drops_paths=attention in ("global", "window"),
     )
 
 

@@ -18,7 +18,9 @@ from acmix_bench.spec.variant import Variant
 Operator = Callable[..., nn.Module]
 
 
-def build(name: str, variant: Variant, *, in_channels: int, num_classes: int, image_size: int) -> nn.Module:
+def build(
+    name: str, variant: Variant, *, in_channels: int, num_classes: int, image_size: int, drop_path: float = 0.0
+) -> nn.Module:
     """Build a backbone around a variant's operator; the variant's own initialisation has the last word.
 
     A single operator takes its channels from its name, and none of the other sizes. A module of any operator, yours
@@ -29,10 +31,14 @@ def build(name: str, variant: Variant, *, in_channels: int, num_classes: int, im
         UserError: for a variant that does not fit the backbone.
     """
     entry, operator = backbones.find(name), operator_of(variant, name)
+    if drop_path and not entry.drops_paths:
+        raise UserError(f"{name} has no stochastic depth; drop_path={drop_path:g} does not fit it: --set drop_path=0")
+    depth = {"drop_path": drop_path} if entry.drops_paths else {}
     if backbones.is_single_operator(name):
         model = entry.build(operator, channels=int(name.removeprefix("operator-")))
     else:
-        model = entry.build(operator, in_channels=in_channels, num_classes=num_classes, image_size=image_size)
+        sizes = {"in_channels": in_channels, "num_classes": num_classes, "image_size": image_size}
+        model = entry.build(operator, **sizes, **depth)
     _refuse_other_than_module(model, f"backbone {name}: its builder")
     for axis, value in variant.own_axes.items():
         apply = plugins.find("axis", axis, {}, Axis).apply

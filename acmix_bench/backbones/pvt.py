@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from timm.layers import DropPath
 from torch import Tensor, nn
 
 WIDTHS = (64, 128, 320, 512)
@@ -17,26 +18,27 @@ Attention = Callable[[int, int, int], nn.Module]
 
 
 class Block(nn.Module):
-    """Attention, then an MLP, each normalised first and added: (B, L, C), H, W to (B, L, C)."""
+    """Attention, then an MLP, each normalised first and added, or dropped: (B, L, C), H, W to (B, L, C)."""
 
-    def __init__(self, attention: nn.Module, channels: int, mlp_ratio: int) -> None:
+    def __init__(self, attention: nn.Module, channels: int, mlp_ratio: int, drop_path: float = 0.0) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(channels, eps=1e-6)
         self.attn = attention
         self.norm2 = nn.LayerNorm(channels, eps=1e-6)
         hidden = mlp_ratio * channels
         self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels))
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
-        x = x + self.attn(self.norm1(x), height, width)
-        return x + self.mlp(self.norm2(x))
+        x = x + self.drop_path(self.attn(self.norm1(x), height, width))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class Stage(nn.Module):
     """Patches, positions, blocks: (B, C_in, H, W) to (B, C, H / p, W / p) and the class token (B, C) or None."""
 
     def __init__(
-        self, attention: Attention, stage: int, depth: int, in_channels: int, size: int, *, class_token: bool
+        self, attention: Attention, stage: int, drops: Sequence[float], in_channels: int, size: int, *, class_token: bool
     ) -> None:
         super().__init__()
         width = WIDTHS[stage]
@@ -45,7 +47,7 @@ class Stage(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if class_token else None
         self.pos_embed = nn.Parameter(torch.zeros(1, size**2 + class_token, width))
         self.blocks = nn.ModuleList(
-            Block(attention(width, HEADS[stage], REDUCTIONS[stage]), width, MLP_RATIOS[stage]) for _ in range(depth)
+            Block(attention(width, HEADS[stage], REDUCTIONS[stage]), width, MLP_RATIOS[stage], drop) for drop in drops
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -64,20 +66,30 @@ class Stage(nn.Module):
 class PVT(nn.Module):
     """Four stages at stride 4, 8, 16 and 32; the class token of the last one is classified.
 
+    `drop_path` is the stochastic depth of the last block, rising from 0 in the first.
+
     Shape:
         (B, in_channels, image_size, image_size) to (B, num_classes).
     """
 
     def __init__(
-        self, depths: tuple[int, ...], attention: Attention, *, in_channels: int, num_classes: int, image_size: int
+        self,
+        depths: tuple[int, ...],
+        attention: Attention,
+        *,
+        in_channels: int,
+        num_classes: int,
+        image_size: int,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         size = image_size
+        drops = torch.linspace(0, drop_path, sum(depths), device="cpu").split(depths)
         self.stages = nn.ModuleList()
-        for stage, depth in enumerate(depths):
+        for stage, rates in enumerate(drops):
             size //= PATCHES[stage]
             last = stage == len(depths) - 1
-            self.stages.append(Stage(attention, stage, depth, in_channels, size, class_token=last))
+            self.stages.append(Stage(attention, stage, rates.tolist(), in_channels, size, class_token=last))
             in_channels = WIDTHS[stage]
         self.norm = nn.LayerNorm(WIDTHS[-1], eps=1e-6)
         self.head = nn.Linear(WIDTHS[-1], num_classes)

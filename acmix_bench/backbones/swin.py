@@ -30,13 +30,25 @@ class Block(SwinTransformerBlock):  # type: ignore[misc]
         return torch.roll(self.attn(rolled, self.attn_mask), (rows, columns), dims=(1, 2))
 
 
-def swin(name: str, operator: Attention | None, *, in_channels: int, num_classes: int, image_size: int) -> nn.Module:
+def swin(
+    name: str,
+    operator: Attention | None,
+    *,
+    in_channels: int,
+    num_classes: int,
+    image_size: int,
+    drop_path: float = 0.0,
+) -> nn.Module:
     """timm's model at any image size that timm takes; without an operator, as timm makes it.
+
+    `drop_path` is the stochastic depth of the last block, rising from 0 in the first.
 
     Shape:
         (B, in_channels, image_size, image_size) to (B, num_classes).
     """
-    model: Any = timm.create_model(name, img_size=image_size, in_chans=in_channels, num_classes=num_classes)
+    model: Any = timm.create_model(
+        name, img_size=image_size, in_chans=in_channels, num_classes=num_classes, drop_path_rate=drop_path
+    )
     if operator is not None:
         for stage in model.layers:
             for number, block in enumerate(stage.blocks):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 from collections.abc import Sequence
@@ -10,18 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from acmix_bench import backbones
 from acmix_bench.cli import complete
 from acmix_bench.cli.common import ExperimentOption, JsonOption, ResultsOption, SetOption, note
 from acmix_bench.errors import Interrupted, UserError
 from acmix_bench.spec import library
-from acmix_bench.spec.cell import Row
 
 if TYPE_CHECKING:
     from acmix_bench.analysis.compare import Comparison
     from acmix_bench.runs.progress import Loudness
 
-PRINTED = "What is printed"
+PRINTED, KEPT = "What is printed", "What is kept"
 VariantOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -172,44 +171,79 @@ def throughput(
 
 
 def train(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="BACKBONE-VARIANT@SIZE, in place of --variant on nano.", autocompletion=complete.models),
+    ] = None,
     variant: Annotated[
-        str,
+        str | None,
         typer.Option("--variant", "-v", help="A name, a YAML file, or axis=value.", autocompletion=complete.variants),
-    ] = "acmix",
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     settings: SetOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for checkpoints, weights and log.", rich_help_panel=KEPT),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint in --out.", rich_help_panel=KEPT)
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Log for TensorBoard in --out too.", rich_help_panel=KEPT)
+    ] = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", "-w", help="Start from these, as import-weights or a training wrote them."),
+    ] = None,
+    new_head: Annotated[
+        bool, typer.Option("--new-head", help="Leave out their classifier, for other classes.")
+    ] = False,
+    download: Annotated[bool, typer.Option("--download", help="Fetch a data set that is not there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train one variant from one seed, showing loss and top-1 after every epoch.
+    """Train one model from one seed, by a recipe, showing loss and top-1 after every epoch.
+
+    Under torchrun several processes train it together. Ctrl-C leaves a checkpoint in --out, from which --resume goes
+    on as if it had never stopped.
 
     \b
     Examples:
       acmix-bench train
       acmix-bench train --variant conv3x3 --set epochs=3 --set image_size=32
+      acmix-bench train resnet50-acmix --set recipe=resnet --set data=folder:photos --out runs/photos
+      acmix-bench train swin-t-acmix --weights swin.safetensors --new-head --set data=folder:photos --set recipe=swin
+      torchrun --nproc-per-node 8 -m acmix_bench train swin-t-acmix --set recipe=swin --set device=cuda --out runs/swin
     """
     from acmix_bench import ablate as flow
     from acmix_bench.runs import local
+    from acmix_bench.runs.training import LOG, Wishes, train_watched
+    from acmix_bench.train.devices import rank
 
-    variants = library.expand(variant, library.load_variant("acmix"))
-    if len(variants) > 1:
-        raise UserError(f"--variant {variant}: train takes one variant; ablate takes a grid")
-    experiment = library.with_settings(flow.named("train"), settings or [])
-    case = backbones.case_of(experiment.backbone, image_size=experiment.image_size, data=experiment.data)
-    row = flow.implemented(Row(label=variant, variant=variants[0], case=case), experiment)
+    row, experiment = flow.row_to_train(model, variant, settings or [])
     cell = flow.plan_of(experiment, [row]).cells[0].model_copy(update={"repeat": seed})
-
-    def print_epoch(epoch: int, loss: float, accuracy: float) -> None:
-        note(f"epoch {epoch}: loss {loss:.4f}, top-1 {100 * accuracy:.2f} %")
-
-    outcome = local.train_here(cell, print_epoch)
-    if outcome.status != "ok":
+    wishes = Wishes(
+        folder=out, resume=resume, download=download, weights=weights, new_head=new_head, tensorboard=tensorboard
+    )
+    try:
+        epochs = train_watched(cell, row.label, wishes)
+    except UserError:
+        raise
+    except KeyboardInterrupt:
+        kept = f"a checkpoint is in {out}; the same command with --resume goes on" if out else "nothing is kept"
+        raise Interrupted(f"interrupted: {kept}") from None
+    except Exception as error:  # noqa: BLE001 - whatever the variant's code raises
+        outcome = local.outcome_of(error, name=cell.meter)
         note(f"{outcome.status}: {outcome.reason}")
-        raise typer.Exit(1)
-    values = outcome.values
-    if as_json:
-        print(json.dumps(values))
+        raise typer.Exit(1) from error
+    if rank():
         return
-    print(f"top-1 {100 * values['accuracy']:.2f} %")
+    last = epochs[-1]
+    if as_json:
+        print(json.dumps({"top1": last.top1, "epochs": [dataclasses.asdict(epoch) for epoch in epochs]}))
+        return
+    print(f"top-1 {100 * last.top1:.2f} %")
+    if out:
+        print(f"Weights, checkpoint and {LOG}: {out}/")
 
 
 def _sizes(text: str | None) -> list[int]:

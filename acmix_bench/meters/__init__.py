@@ -57,7 +57,7 @@ def _accuracy(subject: Any) -> dict[str, Any]:
 
 _MACHINE = ("device", "dtype", "threads")
 _TIMING = (*_MACHINE, "allocator", "layout", "batch", "seconds", "precision")
-_TRAINING = (*_MACHINE, "layout", "data_root", *Recipe.model_fields)
+_TRAINING = (*_MACHINE, "layout", "data_root", "workers", *Recipe.model_fields)
 
 METERS: dict[str, Meter] = {
     "params": Meter(

@@ -1,41 +1,70 @@
-"""Top-1 after a short training."""
+"""Top-1 after training."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
+from torch.utils.data import TensorDataset
 
 from acmix_bench import data
+from acmix_bench.data import Splits
 from acmix_bench.meters.subject import Subject
-from acmix_bench.ops.mix import Mix
-from acmix_bench.train.loop import Recipe, Report, train
+from acmix_bench.spec.recipe import Recipe
+from acmix_bench.train import devices
+from acmix_bench.train.loop import Epoch, Job, train
 
 
-def measure(subject: Subject, *, report: Report = lambda *_: None) -> dict[str, Any]:
-    """Train from the subject's seed, which sets the initialisation and the order of the images.
+def measure(subject: Subject) -> dict[str, Any]:
+    """Train from the subject's seed, which sets the initialisation, the order of the images and all that is drawn.
 
     Returns:
-        Top-1 of the last epoch and of each, the losses, and each mixing layer's factors of attention and convolution.
+        Top-1 of the last epoch; of each epoch top-1, the loss, and each mixing layer's factors of attention and
+        convolution.
 
     Raises:
         Diverged: where the loss is no longer finite.
     """
-    protocol, model = subject.protocol, subject.build()
+    protocol = subject.protocol
     splits = data.load(subject.case.data, subject.case.image_size, protocol["data_root"])
-    recipe = Recipe(
-        epochs=protocol["epochs"],
-        batch=protocol["train_batch"],
-        learning_rate=protocol["learning_rate"],
-        weight_decay=protocol["weight_decay"],
-        seed=subject.seed,
-    )
-    half = subject.dtype == torch.float16
-    losses, accuracies = train(model, splits, recipe, autocast=subject.autocast, half=half, report=report)
+    epochs = train(subject.build().train(), splits, job_of(subject, splits))
+    return values_of(epochs, splits)
+
+
+def values_of(epochs: list[Epoch], splits: Splits) -> dict[str, Any]:
+    """What is kept of a training run, as JSON values."""
     return {
-        "accuracy": accuracies[-1],
+        "accuracy": epochs[-1].top1,
         "test_images": len(splits.test),  # type: ignore[arg-type]
-        "accuracy_by_epoch": accuracies,
-        "loss_by_epoch": losses,
-        "mixing_weights": [[w.item() for w in m.weights()] for m in model.modules() if isinstance(m, Mix)],
+        "accuracy_by_epoch": [epoch.top1 for epoch in epochs],
+        "loss_by_epoch": [epoch.loss for epoch in epochs],
+        "mixing_weights": epochs[-1].mixing,
+        "mixing_by_epoch": [epoch.mixing for epoch in epochs],
+        "told": splits.told,
     }
+
+
+def job_of(subject: Subject, splits: Splits, model_name: str = "") -> Job:
+    """How a subject is trained, and the plan that a checkpoint of it must share."""
+    protocol, case = subject.protocol, subject.case
+    fields = {key: protocol[key] for key in Recipe.model_fields}
+    plan = {"model": model_name, "variant": subject.variant.content(), "data": case.data, "seed": subject.seed}
+    plan |= {"image_size": case.image_size, "dtype": protocol["dtype"], "layout": protocol["layout"]}
+    plan |= {"training images": len(splits.train), "processes": devices.world()} | fields  # type: ignore[arg-type]
+    return Job(
+        recipe=Recipe(**fields),
+        image_size=case.image_size,
+        classes=data.find(case.data).classes,
+        seed=subject.seed,
+        plan=plan,
+        autocast=subject.autocast,
+        half=subject.dtype == torch.float16,
+        workers=0 if isinstance(splits.train, TensorDataset) else _workers(protocol),
+    )
+
+
+def _workers(protocol: dict[str, Any]) -> int:
+    """Processes that read images: as many as asked for, or one a core that training may use."""
+    chosen: int | None = protocol["workers"]
+    return len(os.sched_getaffinity(0)) // devices.on_this_machine() if chosen is None else chosen

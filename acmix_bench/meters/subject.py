@@ -82,6 +82,7 @@ class Subject:
                 in_channels=shape.channels,
                 num_classes=shape.classes,
                 image_size=self.case.image_size,
+                drop_path=self.protocol.get("drop_path", 0.0),
             )
         return model.to(device or self.device, self.weights).to(memory_format=self.layout)
 

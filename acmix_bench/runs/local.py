@@ -77,24 +77,6 @@ def misfits(cells: Sequence[Cell], timeout: float) -> dict[str, str]:
     return {label: why for status, content in answers if status == "ok" for label, why in content.items()}
 
 
-def train_here(cell: Cell, report: Callable[[int, float, float], None]) -> Outcome:
-    """Train in this process, for someone who watches the epochs.
-
-    Raises:
-        UserError: where the cell cannot be.
-    """
-    from acmix_bench.meters import accuracy, conditions, subject
-
-    conditions.use_threads(cell.protocol["threads"])
-    subject.try_out(cell)
-    try:
-        return outcome_of(accuracy.measure(subject.Subject.of(cell), report=report), name=cell.meter)
-    except UserError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever the variant's code raises
-        return outcome_of(error, name=cell.meter)
-
-
 def _measure(cells: Sequence[Cell], *, turns: Turns | None) -> list[Outcome]:
     import torch._inductor.config
 
@@ -188,7 +170,7 @@ def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> tuple
     with _PROCESSES:
         context = start_server()
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_child, args=(sender, function, argument), daemon=True)
+        process = context.Process(target=_child, args=(sender, function, argument))
         with _without_main():
             process.start()
     sender.close()

@@ -22,8 +22,8 @@ from acmix_bench.spec.recipe import NamedRecipe, Recipe
 from acmix_bench.spec.variant import AXES, Variant, plain
 
 PACKAGE = Path(__file__).resolve().parent.parent
-# Where variants/, experiments/, recipes/ and results/published/ are: in a checkout beside the package, so that an edit counts at
-# once; in a wheel within it. (An editable install holds copies too, which nobody reads.)
+# Where variants/, experiments/, recipes/ and results/published/ are: in a checkout beside the package, so that an edit
+# counts at once; in a wheel within it. (An editable install holds copies too, which nobody reads.)
 SHIPPED = PACKAGE.parent if (PACKAGE.parent / "variants" / "acmix.yaml").exists() else PACKAGE / "shipped"
 FOLDERS = {
     "variant": ("variants", ".yaml"),

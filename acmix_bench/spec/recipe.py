@@ -36,9 +36,10 @@ class Recipe(Value):
     repeats: int = Field(1, ge=1, description="repeated augmentation: draws of an image in an epoch of as many images")
     drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth of the last block, rising from 0")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the weights' moving average, which is scored; 0: none")
+    compile: bool = Field(False, description="torch.compile takes the network")
     sync_norm: bool = Field(False, description="BatchNorm over all GPUs")
     interpolation: Literal["bilinear", "bicubic"] = Field("bilinear", description="of resized images")
-    crop: float = Field(0.875, gt=0, le=1, description="edge of a test image's middle crop, as share of its resized edge")
+    crop: float = Field(0.875, gt=0, le=1, description="share of a test image's resized edge in its middle crop")
 
 
 class NamedRecipe(Recipe):

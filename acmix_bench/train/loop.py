@@ -1,105 +1,328 @@
-"""A short training, and top-1 after it. The recipe is the same for every variant and is never tuned for one."""
+"""Training, one loop for all: alone or on several devices, stopped and gone on with."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-from torch.utils.data import DataLoader
+from safetensors.torch import save_file
+from timm.data import Mixup
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
 
 from acmix_bench.data import Splits
+from acmix_bench.data.transforms import to_test, to_train
+from acmix_bench.errors import UserError
+from acmix_bench.ops.mix import Mix
+from acmix_bench.spec.recipe import Recipe
+from acmix_bench.train import checkpoint, devices
+from acmix_bench.train.batches import Batch, Drawn, draw_from, in_turns, loaded, order_of, parts_of
+from acmix_bench.train.evaluate import Scores, evaluate
+from acmix_bench.train.optimizer import optimizer_of, schedule_of
 
-Report = Callable[[int, float, float], None]
+TEST_BATCH = 256
+SECONDS_BETWEEN_SAVES = 600.0
 
 
 class Diverged(Exception):
     """The run went on, but its loss is no longer finite: a result, not a crash."""
 
 
+class OutOfMemory(Exception):
+    """The images of one pass did not fit; fewer may."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """AdamW under a cosine schedule with 10 % linear warm-up. The seed sets the order of the images."""
+class Job:
+    """What is trained, and how.
 
-    epochs: int
-    batch: int
-    learning_rate: float
-    weight_decay: float
+    Attributes:
+        plan: all that the result depends on, in words and numbers: a checkpoint of another plan is refused.
+        autocast: the context of forward passes.
+        half: whether that is float16, whose gradients need scaling.
+        workers: processes that read images.
+    """
+
+    recipe: Recipe
+    image_size: int
+    classes: int
     seed: int
+    plan: dict[str, Any]
+    autocast: Callable[[], AbstractContextManager[Any]]
+    half: bool = False
+    workers: int = 0
 
-    def factor(self, step: int, steps: int) -> float:
-        """The learning rate of a step, in units of its peak."""
-        warm = max(1, steps // 10)
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+@dataclass(kw_only=True)
+class Epoch:
+    """What one epoch gave.
+
+    Attributes:
+        waited: share of the time in which training waited for images.
+        mixing: each mixing layer's factors of attention and convolution.
+    """
+
+    loss: float
+    top1: float
+    top5: float | None
+    cross_entropy: float
+    calibration_error: float
+    images_per_second: float
+    waited: float
+    learning_rate: float
+    mixing: list[list[float]]
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """How far training is: updates made, the loss summed over those of this epoch, and the epochs before it."""
+
+    update: int = 0
+    loss: float = 0.0
+    seconds: float = 0.0
+    waited: float = 0.0
+    parts: int = 1
+    epochs: list[Epoch] = field(default_factory=list)
+
+
+Report = Callable[[Progress, int, float], None]
+Say = Callable[[str], None]
 
 
 def train(
     model: nn.Module,
     splits: Splits,
-    recipe: Recipe,
+    job: Job,
     *,
-    autocast: Callable[[], AbstractContextManager[Any]],
-    half: bool = False,
+    folder: Path | None = None,
+    resume: bool = False,
     report: Report = lambda *_: None,
-) -> tuple[list[float], list[float]]:
-    """Train a model, and classify the test images after every epoch.
+    say: Say = lambda _: None,
+    is_ending: Callable[[], bool] = lambda: False,
+    seconds_between_saves: float = SECONDS_BETWEEN_SAVES,
+) -> list[Epoch]:
+    """Train a model, and score it on the test images after every epoch.
+
+    Where memory runs out an update is made again in twice as many passes of half as many images.
 
     Args:
-        autocast: the context of forward passes.
-        half: whether that is float16, whose gradients need scaling.
-        report: gets epoch, loss and top-1.
-
-    Returns:
-        The mean loss of each epoch, and top-1 after it.
+        folder: where checkpoints and weights are kept; nothing is kept where not given.
+        resume: whether to go on from the checkpoint that is there.
+        report: gets the progress, the updates of an epoch, and the loss of the last one.
+        say: gets what a person must know.
+        is_ending: whether to stop after this update, with a checkpoint.
 
     Raises:
         Diverged: where the loss is no longer finite.
+        KeyboardInterrupt: where it was to stop.
+        UserError: where the data set and the recipe do not fit, a picture cannot be read, a checkpoint cannot be
+            read or written, or memory runs out for a single image.
     """
-    weight = next(model.parameters())
-    order = torch.Generator().manual_seed(recipe.seed)
-    batches: DataLoader[Any] = DataLoader(splits.train, recipe.batch, shuffle=True, generator=order)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    steps = recipe.epochs * len(batches)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: recipe.factor(step, steps))
-    scaler = torch.amp.GradScaler(weight.device.type, enabled=half)
+    recipe, weight = job.recipe, next(model.parameters())
+    updates = updates_of(len(splits.train), recipe)  # type: ignore[arg-type]
+    if recipe.sync_norm and devices.world() > 1:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    optimizer = optimizer_of(model, recipe)
+    schedule = schedule_of(optimizer, recipe, updates * recipe.epochs)
+    scaler = torch.amp.GradScaler(weight.device.type, enabled=job.half)
+    average = ModelEmaV3(model, recipe.ema) if recipe.ema else None
+    progress = Progress(parts=recipe.accumulate)
 
-    losses: list[float] = []
-    accuracies: list[float] = []
-    for epoch in range(recipe.epochs):
+    parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "scaler": scaler}
+    parts |= {"average": average.module} if average else {}
+    if resume and folder:
+        found = checkpoint.load(folder / checkpoint.LAST, job.plan)
+        for name, part in parts.items():
+            part.load_state_dict(found[name])
+        progress = Progress(**found["progress"] | {"epochs": [Epoch(**epoch) for epoch in found["progress"]["epochs"]]})
+        say(f"goes on after update {progress.update % updates} of {updates} in epoch {len(progress.epochs) + 1}")
+
+    def save() -> None:
+        if folder and devices.rank() == 0:
+            states = {name: part.state_dict() for name, part in parts.items()}
+            checkpoint.save(folder / checkpoint.LAST, {"plan": job.plan, "progress": asdict(progress), **states})
+
+    step = _step_of(model, optimizer, scaler, job)
+    scored, saved = average.module if average else model, time.monotonic()
+    while len(progress.epochs) < recipe.epochs:
         model.train()
-        total = 0.0
-        for images, labels in batches:
-            optimiser.zero_grad(set_to_none=True)
-            with autocast():
-                loss = F.cross_entropy(model(images.to(weight)).float(), labels.to(weight.device))
-            scaler.scale(loss).backward()
-            scaler.step(optimiser)
-            scaler.update()
-            schedule.step()
-            total += loss.item()
-            if not math.isfinite(total):
-                raise Diverged(f"loss is {loss.item()} in epoch {epoch + 1} of {recipe.epochs}")
-        losses.append(total / len(batches))
-        accuracies.append(top1(model, splits, autocast))
-        report(epoch + 1, losses[-1], accuracies[-1])
-    return losses, accuracies
+        try:
+            for batches, waited in _updates(splits, job, progress, updates, weight):
+                clock = time.monotonic()
+                schedule.step_update(progress.update)
+                loss = step(batches, progress.update)
+                progress.update += 1
+                progress.loss += loss
+                if not math.isfinite(loss):
+                    place = f"update {(progress.update - 1) % updates + 1}, epoch {len(progress.epochs) + 1}"
+                    raise Diverged(f"loss is {loss} in {place} of {recipe.epochs}")
+                if average:
+                    average.update(model)
+                progress.waited += waited
+                progress.seconds += waited + time.monotonic() - clock
+                report(progress, updates, loss)
+                if progress.update % updates == 0:
+                    progress.epochs.append(_scored(scored, splits, job, progress, updates, optimizer))
+                    progress.loss = progress.seconds = progress.waited = 0.0
+                    model.train()
+                    _keep(scored, job, progress, folder)
+                    report(progress, updates, loss)
+                ends = is_ending()
+                if ends or progress.update % updates == 0 or time.monotonic() - saved > seconds_between_saves:
+                    save()
+                    saved = time.monotonic()
+                if ends:
+                    raise KeyboardInterrupt
+        except OutOfMemory as error:
+            progress.parts *= 2
+            if devices.world() > 1 or recipe.train_batch % progress.parts:
+                raise UserError(f"memory runs out with train_batch={recipe.train_batch}; set a smaller one") from error
+            optimizer.zero_grad(set_to_none=True)
+            each = recipe.train_batch // progress.parts
+            say(f"memory ran out: from here {progress.parts} passes an update, of {each} images each")
+    return progress.epochs
 
 
-def top1(model: nn.Module, splits: Splits, autocast: Callable[[], AbstractContextManager[Any]]) -> float:
-    """Share of the test images that are classified right."""
-    model.eval()
+def updates_of(images: int, recipe: Recipe) -> int:
+    """Updates of an epoch.
+
+    Raises:
+        UserError: where a batch is no whole number of images for each process and pass, or there are too few images.
+    """
+    passes = recipe.accumulate * devices.world()
+    if recipe.train_batch % passes:
+        raise UserError(
+            f"train_batch={recipe.train_batch} cannot be shared by {devices.world()} processes with "
+            f"accumulate={recipe.accumulate}: it must be a multiple of {passes}"
+        )
+    if recipe.train_batch > images:
+        raise UserError(
+            f"train_batch={recipe.train_batch}: there are only {images} images to train on; set a smaller one"
+        )
+    if (recipe.mixup or recipe.cutmix) and (recipe.train_batch // passes) % 2:
+        raise UserError(f"train_batch={recipe.train_batch}: Mixup needs an even number of images a pass")
+    return images // recipe.train_batch
+
+
+def _updates(
+    splits: Splits, job: Job, progress: Progress, updates: int, weight: Tensor
+) -> Iterator[tuple[list[Batch], float]]:
+    """The batches of each update that is left, and how long they were waited for."""
+    recipe, count = job.recipe, len(splits.train)  # type: ignore[arg-type]
+    first, parts = progress.update, progress.parts
+
+    def keys() -> Iterator[list[Any]]:
+        for epoch in range(first // updates, recipe.epochs):
+            order = order_of(count, job.seed, epoch, recipe.repeats)
+            for update in range(first % updates if epoch == first // updates else 0, updates):
+                yield from parts_of(order, update, recipe.train_batch, parts, devices.rank(), devices.world())
+
+    drawn = Drawn(splits.train, to_train(recipe, job.image_size, splits), job.seed)
+    batches = loaded(drawn, keys(), job.workers, weight.is_cuda)
+    for _ in range(first, updates * recipe.epochs):
+        clock = time.monotonic()
+        found = [next(batches) for _ in range(parts)]
+        yield found, time.monotonic() - clock
+
+
+def _step_of(
+    model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, job: Job
+) -> Callable[[list[Batch], int], float]:
+    """One update: forward and backward for each part of its images, then the optimizer. Gives the loss."""
+    recipe, weight = job.recipe, next(model.parameters())
+    shared = devices.shared(model)
+    if recipe.compile:
+        shared.compile()
+    mix = None
+    if recipe.mixup or recipe.cutmix:
+        mix = Mixup(recipe.mixup, recipe.cutmix, label_smoothing=recipe.smoothing, num_classes=job.classes)
+    channels_last = any(
+        parameter.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last)
+        for parameter in model.parameters()
+    )
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+
+    def step(batches: list[Batch], update: int) -> float:
+        optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=weight.device)
+        for part, (images, labels) in enumerate(batches):
+            draw_from(job.seed, update, part, devices.rank())
+            x = images.to(weight.device, weight.dtype, non_blocking=True, memory_format=layout)
+            target = labels.to(weight.device, non_blocking=True)
+            smoothing = recipe.smoothing
+            if mix:
+                x, target = mix(x, target)
+                smoothing = 0.0  # it is in the targets
+            waits = len(batches) > 1 and part < len(batches) - 1 and shared is not model
+            with shared.no_sync() if waits else nullcontext():  # type: ignore[operator]
+                with job.autocast():
+                    output = shared(x)
+                loss = F.cross_entropy(output.float(), target, label_smoothing=smoothing) / len(batches)
+                scaler.scale(loss).backward()
+            total += loss.detach()
+        if recipe.clip:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        scaler.step(optimizer)
+        scaler.update()
+        return float(devices.averaged(total))
+
+    def careful(batches: list[Batch], update: int) -> float:
+        try:
+            return step(batches, update)
+        except Exception as error:
+            if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+                raise OutOfMemory(str(error)) from error
+            if isinstance(error, ValueError) and "Expected more than 1 value per channel" in str(error):
+                raise UserError(
+                    f"BatchNorm has nothing to average over in a pass of {len(batches[0][1])} image; set a larger "
+                    "train_batch, or a smaller accumulate"
+                ) from error
+            raise
+
+    return careful
+
+
+def _scored(
+    model: nn.Module, splits: Splits, job: Job, progress: Progress, updates: int, optimizer: torch.optim.Optimizer
+) -> Epoch:
+    """What the epoch that has just ended gave."""
+    scores = test(model, splits, job)
+    return Epoch(
+        loss=progress.loss / updates,
+        top1=scores.top1,
+        top5=scores.top5,
+        cross_entropy=scores.cross_entropy,
+        calibration_error=scores.calibration_error,
+        images_per_second=updates * job.recipe.train_batch / progress.seconds,
+        waited=progress.waited / progress.seconds,
+        learning_rate=optimizer.param_groups[0]["lr"],
+        mixing=[[weight.item() for weight in mix.weights()] for mix in model.modules() if isinstance(mix, Mix)],
+    )
+
+
+def test(model: nn.Module, splits: Splits, job: Job) -> Scores:
+    """Score a model on the test images, each seen once, by one of the processes."""
     weight = next(model.parameters())
-    right = seen = 0
-    with torch.inference_mode(), autocast():
-        for images, labels in DataLoader(splits.test, 256):
-            guess = model(images.to(weight)).argmax(1).cpu()
-            right += int((guess == labels).sum())
-            seen += len(labels)
-    return right / seen
+    drawn = Drawn(splits.test, to_test(job.recipe, job.image_size, splits))
+    keys = in_turns(len(splits.test), TEST_BATCH, devices.rank(), devices.world())  # type: ignore[arg-type]
+    batches = loaded(drawn, keys, job.workers, weight.is_cuda)
+    return evaluate(model, batches, autocast=job.autocast, classes=job.classes)
+
+
+def _keep(model: nn.Module, job: Job, progress: Progress, folder: Path | None) -> None:
+    """Leave the weights of the last epoch, and of the best."""
+    if not folder or devices.rank():
+        return
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    told = {"model": str(job.plan.get("model", "")), "epoch": str(len(progress.epochs))}
+    best = progress.epochs[-1].top1 >= max(epoch.top1 for epoch in progress.epochs)
+    for name in (checkpoint.WEIGHTS, *([checkpoint.BEST] if best else [])):
+        checkpoint.write(folder / name, lambda path: save_file(state, path, told))

@@ -1,0 +1,238 @@
+"""A training that somebody watches: progress, checkpoints, weights and a log in a folder, on one device or several."""
+
+from __future__ import annotations
+
+import csv
+import io
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from acmix_bench import data
+from acmix_bench.errors import UserError
+from acmix_bench.meters.accuracy import job_of
+from acmix_bench.meters.conditions import use_threads
+from acmix_bench.meters.subject import Subject, try_out
+from acmix_bench.spec.cell import Cell
+from acmix_bench.train import checkpoint, devices
+from acmix_bench.train.loop import Epoch, Progress, train
+
+SECONDS_BETWEEN_LINES = 30
+LOG = "log.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What somebody asks of a training beside what it is.
+
+    Attributes:
+        folder: where checkpoints, weights and the log are kept; nothing is kept without.
+        resume: go on from the checkpoint in the folder.
+        download: fetch a data set that is not there.
+        weights: start from these; `new_head` leaves out those of the classes.
+        tensorboard: log for TensorBoard too.
+    """
+
+    folder: Path | None = None
+    resume: bool = False
+    download: bool = False
+    weights: Path | None = None
+    new_head: bool = False
+    tensorboard: bool = False
+
+
+def train_watched(cell: Cell, model_name: str, wishes: Wishes) -> list[Epoch]:
+    """Train a cell in this process, which torchrun may have started with others. Process 0 speaks and writes.
+
+    A first Ctrl-C, or a SIGTERM, ends it after the update that runs, with a checkpoint; a second one at once.
+
+    Raises:
+        Diverged: where the loss is no longer finite.
+        KeyboardInterrupt: where it was ended.
+        UserError: where the cell cannot be, the folder holds another training, or what is asked for does not fit.
+    """
+    device = devices.join(cell.protocol["device"])
+    cell = cell.model_copy(update={"protocol": cell.protocol | {"device": device}})
+    try:
+        return _trained(cell, model_name, wishes)
+    finally:
+        devices.leave()
+
+
+def _trained(cell: Cell, model_name: str, wishes: Wishes) -> list[Epoch]:
+    folder = wishes.folder
+    use_threads(max(1, cell.protocol["threads"] // devices.on_this_machine()))
+    if folder:
+        _prepare(folder, resume=wishes.resume)
+    elif wishes.resume or wishes.tensorboard:
+        raise UserError(f"--{'resume' if wishes.resume else 'tensorboard'}: say which folder with --out")
+    root, case = cell.protocol["data_root"], cell.row.case
+    if wishes.download and devices.rank() == 0:
+        data.load(case.data, case.image_size, root, download=True)
+    devices.wait()
+    try_out(cell)
+    subject = Subject.of(cell)
+    splits = data.load(case.data, case.image_size, root)
+    model = subject.build()
+    if wishes.weights:
+        from acmix_bench.backbones.weights import load_weights
+
+        load_weights(model, wishes.weights, new_head=wishes.new_head)
+    model, job = subject.prepare(model.train()), job_of(subject, splits, model_name)
+    with _Watcher(job.recipe.epochs, wishes) as watcher, _stopping_gently() as is_ending:
+        if splits.told:
+            watcher.say(splits.told)
+        return train(
+            model,
+            splits,
+            job,
+            folder=folder,
+            resume=wishes.resume,
+            report=watcher.report,
+            say=watcher.say,
+            is_ending=is_ending,
+        )
+
+
+def _prepare(folder: Path, *, resume: bool) -> None:
+    """Make the folder, and refuse to write over another training."""
+    if not resume and (folder / checkpoint.LAST).exists() and devices.rank() == 0:
+        raise UserError(f"{folder}: holds a training; --resume goes on with it, or choose another --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror})") from error
+
+
+@contextmanager
+def _stopping_gently() -> Iterator[Any]:
+    """Take note of the first Ctrl-C or SIGTERM, and give the way back to what was for the second."""
+    asked: list[int] = []
+
+    def note_it(number: int, _: Any) -> None:
+        asked.append(number)
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+    before = {one: signal.signal(one, note_it) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+class _Watcher:
+    """Tells how training goes: a bar on a terminal, else a line an epoch and now and then; and keeps the log."""
+
+    def __init__(self, epochs: int, wishes: Wishes) -> None:
+        self._epochs, self._folder = epochs, wishes.folder
+        self._speaks = devices.rank() == 0
+        self._console = Console(stderr=True, emoji=False)
+        self._bar = Bar(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not (self._speaks and self._console.is_terminal),
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=None)
+        self._begun: tuple[float, int] | None = None
+        self._told, self._epochs_told = time.monotonic(), 0
+        self._board = _board(wishes) if self._speaks else None
+
+    def __enter__(self) -> _Watcher:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+        if self._board:
+            self._board.close()
+
+    def report(self, progress: Progress, updates: int, loss: float) -> None:
+        """An update is made, or an epoch scored."""
+        if not self._speaks:
+            return
+        now, total = time.monotonic(), updates * self._epochs
+        if self._begun is None:
+            self._begun, self._epochs_told = (now, progress.update), len(progress.epochs)
+        if len(progress.epochs) > self._epochs_told:
+            self._epochs_told = len(progress.epochs)
+            self._tell(progress.epochs, updates)
+            return
+        since, first = self._begun
+        left = (now - since) / max(1, progress.update - first) * (total - progress.update)
+        place = f"epoch {min(self._epochs, progress.update // updates + 1)}, loss {loss:.4f}"
+        self._bar.update(self._task, total=total, completed=progress.update, description=place)
+        if not self._console.is_terminal and now - self._told > SECONDS_BETWEEN_LINES:
+            self.say(f"{place}, update {progress.update} of {total}, {int(left // 60)}:{int(left % 60):02d} left")
+
+    def _tell(self, epochs: list[Epoch], updates: int) -> None:
+        last = epochs[-1]
+        waited = f", {100 * last.waited:.0f} % of it waiting for images" if last.waited > 0.05 else ""
+        self.say(
+            f"epoch {len(epochs)}: loss {last.loss:.4f}, top-1 {100 * last.top1:.2f} %, "
+            f"{last.images_per_second:.0f} images/s{waited}"
+        )
+        if self._folder:
+            checkpoint.write(self._folder / LOG, lambda path: path.write_text(_log(epochs), encoding="utf-8"))
+        for name, value in _row(last).items() if self._board else ():
+            if value is not None:
+                self._board.add_scalar(name, value, len(epochs) * updates)
+
+    def say(self, line: str) -> None:
+        """Tell a line, above the bar."""
+        if not self._speaks:
+            return
+        self._told = time.monotonic()
+        if self._console.is_terminal:
+            self._console.print(line, highlight=False, markup=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def _row(epoch: Epoch) -> dict[str, Any]:
+    """An epoch's line in the log. `alpha_1`, `beta_1` are the factors of the first layer that mixes, and so on."""
+    mixing = {
+        f"{name}_{layer}": value
+        for layer, pair in enumerate(epoch.mixing, 1)
+        for name, value in zip(("alpha", "beta"), pair, strict=True)
+    }
+    names = ("loss", "top1", "top5", "cross_entropy", "calibration_error", "learning_rate", "images_per_second")
+    return {name: getattr(epoch, name) for name in names} | {"waited_share": epoch.waited} | mixing
+
+
+def _log(epochs: list[Epoch]) -> str:
+    """All epochs as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["epoch", *_row(epochs[0])], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"epoch": number, **_row(epoch)} for number, epoch in enumerate(epochs, 1))
+    return text.getvalue()
+
+
+def _board(wishes: Wishes) -> Any:
+    """A writer of TensorBoard's files.
+
+    Raises:
+        UserError: where TensorBoard is not installed.
+    """
+    if not wishes.tensorboard or not wishes.folder:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError("--tensorboard: is not installed; pip install 'acmix-bench[tensorboard]'") from error
+    return SummaryWriter(str(wishes.folder / "tensorboard"))

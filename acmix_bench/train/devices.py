@@ -1,0 +1,74 @@
+"""Several processes that train one model, as torchrun starts them; one process alone is the case of one."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from acmix_bench.errors import UserError
+
+
+def join(device: str) -> str:
+    """Join the processes that torchrun has started, by nccl on GPUs and else by gloo.
+
+    Returns:
+        This process's device: of several GPUs its own.
+
+    Raises:
+        UserError: where there are fewer GPUs than processes.
+    """
+    if not dist.is_torchelastic_launched():
+        return device
+    if not device.startswith("cuda"):
+        dist.init_process_group("gloo")
+        return device
+    place = int(os.environ["LOCAL_RANK"])
+    if place >= torch.cuda.device_count():
+        raise UserError(f"device={device}: process {place + 1} of this machine has no GPU; there are fewer")
+    torch.cuda.set_device(place)
+    dist.init_process_group("nccl", device_id=torch.device("cuda", place))
+    return f"cuda:{place}"
+
+
+def leave() -> None:
+    """End what `join` began."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number; 0 writes and speaks for all."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """How many processes train."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def on_this_machine() -> int:
+    """How many of them are here and share its cores."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if dist.is_initialized() else 1
+
+
+def shared(model: nn.Module) -> nn.Module:
+    """The model with its gradients averaged over all processes, from the weights of process 0."""
+    return DistributedDataParallel(model) if dist.is_initialized() else model
+
+
+def averaged(value: Tensor) -> Tensor:
+    """Over all processes, the same in each."""
+    if dist.is_initialized():
+        dist.all_reduce(value)
+        value /= dist.get_world_size()
+    return value
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if dist.is_initialized():
+        dist.barrier()
