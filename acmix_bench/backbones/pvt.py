@@ -38,7 +38,14 @@ class Stage(nn.Module):
     """Patches, positions, blocks: (B, C_in, H, W) to (B, C, H / p, W / p) and the class token (B, C) or None."""
 
     def __init__(
-        self, attention: Attention, stage: int, drops: Sequence[float], in_channels: int, size: int, *, class_token: bool
+        self,
+        attention: Attention,
+        stage: int,
+        drops: Sequence[float],
+        in_channels: int,
+        size: int,
+        *,
+        class_token: bool,
     ) -> None:
         super().__init__()
         width = WIDTHS[stage]

@@ -231,7 +231,7 @@ def train(
     except KeyboardInterrupt:
         kept = f"a checkpoint is in {out}; the same command with --resume goes on" if out else "nothing is kept"
         raise Interrupted(f"interrupted: {kept}") from None
-    except Exception as error:  # noqa: BLE001 - whatever the variant's code raises
+    except Exception as error:
         outcome = local.outcome_of(error, name=cell.meter)
         note(f"{outcome.status}: {outcome.reason}")
         raise typer.Exit(1) from error

@@ -33,7 +33,7 @@ def to_train(recipe: Recipe, image_size: int, splits: Splits) -> transforms.Comp
         steps.append(rand_augment_transform(recipe.randaugment, {"img_mean": fill, "translate_const": image_size // 2}))
     steps += _to_input(splits)
     if recipe.erasing:
-        steps.append(transforms.RandomErasing(recipe.erasing, value="random"))  # type: ignore[arg-type]
+        steps.append(transforms.RandomErasing(recipe.erasing, value="random"))
     return transforms.Compose(steps)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import signal
 import sys
 import time
@@ -187,9 +186,9 @@ class _Watcher:
             f"{last.images_per_second:.0f} images/s{waited}"
         )
         if self._folder:
-            checkpoint.write(self._folder / LOG, lambda path: path.write_text(_log(epochs), encoding="utf-8"))
-        for name, value in _row(last).items() if self._board else ():
-            if value is not None:
+            checkpoint.write(self._folder / LOG, lambda path: _write_log(path, epochs))
+        for name, value in _row(last).items():
+            if self._board and value is not None:
                 self._board.add_scalar(name, value, len(epochs) * updates)
 
     def say(self, line: str) -> None:
@@ -214,13 +213,12 @@ def _row(epoch: Epoch) -> dict[str, Any]:
     return {name: getattr(epoch, name) for name in names} | {"waited_share": epoch.waited} | mixing
 
 
-def _log(epochs: list[Epoch]) -> str:
+def _write_log(path: Path, epochs: list[Epoch]) -> None:
     """All epochs as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["epoch", *_row(epochs[0])], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({"epoch": number, **_row(epoch)} for number, epoch in enumerate(epochs, 1))
-    return text.getvalue()
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["epoch", *_row(epochs[0])], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({"epoch": number, **_row(epoch)} for number, epoch in enumerate(epochs, 1))
 
 
 def _board(wishes: Wishes) -> Any:

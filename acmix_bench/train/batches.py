@@ -71,7 +71,7 @@ def loaded(drawn: Drawn, batches: Iterator[list[Key]] | list[list[Key]], workers
     """
     loader: DataLoader[Any] = DataLoader(
         drawn,
-        batch_sampler=batches,  # type: ignore[arg-type]
+        batch_sampler=batches,
         num_workers=workers,
         collate_fn=_as_it_is,
         pin_memory=pinned,
