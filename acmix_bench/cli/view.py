@@ -55,6 +55,7 @@ def _summary(entry: Any) -> str:
 SECTIONS: dict[str, tuple[str, Callable[[], Mapping[str, str]]]] = {
     "variants": ("Variants", partial(_files, "variant", lambda name: library.load_variant(name).summary)),
     "experiments": ("Experiments", partial(_files, "experiment", lambda name: library.load_experiment(name).question)),
+    "recipes": ("Recipes of training", partial(_files, "recipe", lambda name: library.load_recipe(name).summary)),
     "published": (
         "Published figures",
         partial(_files, "published", lambda _: "as printed, and as counted on the released code"),
@@ -79,7 +80,7 @@ def list_names(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List variants, experiments, operators, backbones, data sets, meters and axes, a line each, and whose they are.
+    """List variants, experiments, recipes, operators, backbones, data sets, meters, axes: a line each, and whose it is.
 
     \b
     Examples:
@@ -110,7 +111,7 @@ def show(
         ),
     ],
 ) -> None:
-    """Show one variant, experiment, table of published figures, operator, backbone, data set, meter, axis or model.
+    """Show one variant, experiment, recipe, table of published figures, operator, backbone, data set, meter, axis or model.
 
     \b
     Examples:

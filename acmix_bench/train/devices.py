@@ -41,8 +41,8 @@ def leave() -> None:
 
 
 def rank() -> int:
-    """This process's number; 0 writes and speaks for all."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    """This process's number, which stays its own when training has ended; 0 writes and speaks for all."""
+    return int(os.environ["RANK"]) if dist.is_torchelastic_launched() else 0
 
 
 def world() -> int:

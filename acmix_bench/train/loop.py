@@ -264,7 +264,8 @@ def _step_of(
             with shared.no_sync() if waits else nullcontext():  # type: ignore[operator]
                 with job.autocast():
                     output = shared(x)
-                loss = F.cross_entropy(output.float(), target, label_smoothing=smoothing) / len(batches)
+                scores = output.to(weight.dtype)  # of half types the loss is taken in full
+                loss = F.cross_entropy(scores, target, label_smoothing=smoothing) / len(batches)
                 scaler.scale(loss).backward()
             total += loss.detach()
         if recipe.clip:
