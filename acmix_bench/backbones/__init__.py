@@ -39,6 +39,7 @@ class Backbone:
         data: its data set where none is given.
         attention: its operator's formulation, which says how `operator` is called: see `acmix_bench.ops.ATTENTIONS`.
         stages: the modules of its four stages at stride 4 to 32 with their channels, where it has them.
+        recipe: how its paper trains and tests it, by name.
         drops_paths: whether it has stochastic depth: `build` takes `drop_path`, the rate of its last block, too.
     """
 
@@ -48,6 +49,7 @@ class Backbone:
     data: str = "digits"
     attention: str = "local"
     stages: tuple[tuple[str, int], ...] = ()
+    recipe: str = "short"
     drops_paths: bool = False
 
 
@@ -106,6 +108,7 @@ def _of_the_paper(
     attention: str,
     stages: str,
     channels: tuple[int, ...],
+    recipe: str,
     **options: Any,
 ) -> Backbone:
     """A backbone of the paper's ImageNet table; {} in `stages` stands for the number of each."""
@@ -116,16 +119,21 @@ def _of_the_paper(
         image_size=224,
         data="imagenet",
         attention=attention,
+        recipe=recipe,
         stages=tuple((stages.format(number), width) for number, width in enumerate(channels, first)),
         drops_paths=attention in ("global", "window"),
     )
 
 
 _WIDE = (256, 512, 1024, 2048)
-_as_resnet = partial(_of_the_paper, build=_resnet, attention="local", stages="layer{}", channels=_WIDE)
-_as_san = partial(_of_the_paper, build=_san, attention="patchwise", stages="layer{}", channels=_WIDE)
-_as_pvt = partial(_of_the_paper, build=_pvt, attention="global", stages="stages.{}", channels=(64, 128, 320, 512))
-_as_swin = partial(_of_the_paper, build=_swin, attention="window", stages="layers.{}", channels=(96, 192, 384, 768))
+_as_resnet = partial(_of_the_paper, build=_resnet, attention="local", stages="layer{}", channels=_WIDE, recipe="resnet")
+_as_san = partial(_of_the_paper, build=_san, attention="patchwise", stages="layer{}", channels=_WIDE, recipe="san")
+_as_pvt = partial(
+    _of_the_paper, build=_pvt, attention="global", stages="stages.{}", channels=(64, 128, 320, 512), recipe="pvt"
+)
+_as_swin = partial(
+    _of_the_paper, build=_swin, attention="window", stages="layers.{}", channels=(96, 192, 384, 768), recipe="swin"
+)
 
 BACKBONES: dict[str, Backbone] = {
     "nano": Backbone(

@@ -65,6 +65,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "flops": measure.flops,
         "throughput": measure.throughput,
         "train": measure.train,
+        "evaluate": weights.evaluate,
     },
     "Look": {
         "list": view.list_names,

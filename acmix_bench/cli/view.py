@@ -168,6 +168,7 @@ def _print_model(row: Row) -> None:
     print(f"  variant: {row.variant.summary}")
     print(f"  axes: {', '.join(f'{axis}={value}' for axis, value in changes.items())}")
     print(f"  input: {case.image_size}x{case.image_size}, of {case.data}")
+    print(f"  recipe: {backbones.find(case.backbone).recipe}")
     for kind, figure in figures_of(row).items():
         top1 = f", top-1 {figure.top1:g} %" if figure.top1 else ""
         print(f"  {kind}: {figure.params_m:g} M parameters, {figure.macs_g:g} G MACs (FLOPs){top1}; {figure.source}")

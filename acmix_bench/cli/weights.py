@@ -1,17 +1,33 @@
-"""Commands for released weights: import-weights, predict."""
+"""Commands for weights: import-weights, predict, evaluate."""
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from acmix_bench import backbones
 from acmix_bench.cli import complete
+from acmix_bench.cli.common import JsonOption, SetOption, note
+from acmix_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from acmix_bench.report.table.grid import Table
+    from acmix_bench.spec.cell import Cell
+    from acmix_bench.train.evaluate import Scores
 
 ModelOption = Annotated[
     str,
     typer.Option("--model", "-m", help="BACKBONE-VARIANT, such as swin-t-acmix.", autocompletion=complete.models),
+]
+WeightsOption = Annotated[
+    Path,
+    typer.Option(
+        "--weights", "-w", help="What import-weights or a training wrote, or a checkpoint that import-weights takes."
+    ),
 ]
 
 
@@ -28,21 +44,155 @@ def import_weights(
     """
     from acmix_bench.backbones import weights
 
-    print(f"{weights.import_weights(source, model, out)} tensors in {out}")
+    count, told = weights.import_weights(source, model, out)
+    print(f"{count} tensors in {out}" + (f" ({told})" if told else ""))
 
 
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images to classify.")],
     model: ModelOption,
-    weights: Annotated[Path, typer.Option("--weights", "-w", help="What import-weights wrote.")],
+    weights: WeightsOption,
 ) -> None:
-    """Print the five most likely ImageNet classes of each image.
+    """Print the five most likely classes of each image.
+
+    An image that cannot be read is told on stderr and holds up no other; the exit code is then 1.
 
     Example: acmix-bench predict --model swin-t-acmix --weights swin-t-acmix.safetensors cat.jpg
     """
-    from acmix_bench.backbones.weights import predict as classify
+    from acmix_bench.backbones.predict import predict as classify
 
-    for image, classes in zip(images, classify(model, weights, images), strict=True):
-        print(image)
-        for name, probability in classes:
-            print(f"  {100 * probability:6.2f} %  {name}")
+    failed = 0
+    for answer in classify(model, weights, images):
+        if answer.problem:
+            failed += 1
+            note(f"error: {answer.problem}")
+            continue
+        print(answer.path)
+        for name, probability in answer.classes:
+            print(f"  {100 * probability:6.2f} %  {name}", flush=True)
+    if failed:
+        note(f"{failed} of {len(images)} images have no answer")
+        raise typer.Exit(1)
+
+
+def evaluate(
+    weights: WeightsOption,
+    model: Annotated[
+        str | None,
+        typer.Argument(help="BACKBONE-VARIANT@SIZE, in place of --variant on nano.", autocompletion=complete.models),
+    ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option("--variant", "-v", help="A name, a YAML file, or axis=value.", autocompletion=complete.variants),
+    ] = None,
+    place: Annotated[
+        str | None,
+        typer.Option("--data", "-d", help="The data set; what the weights were trained on where not given."),
+    ] = None,
+    settings: SetOption = None,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Print top-1 of every class too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Score weights on the test images of a data set: top-1, top-5, cross-entropy and calibration.
+
+    Images are resized and cropped as in the training that wrote the weights; for others as in the backbone's paper.
+    --set image_size=, crop= and interpolation= change that.
+
+    \b
+    Examples:
+      acmix-bench evaluate resnet50 --weights resnet50-11ad3fa6.pth --data imagenet --set data_root=/data
+      acmix-bench evaluate swin-t-acmix --weights swin-t-acmix.safetensors --set crop=1 --set device=cuda
+      acmix-bench evaluate nano-acmix --weights runs/digits/best.safetensors --per-class
+    """
+    from acmix_bench import ablate as flow
+    from acmix_bench.backbones.saved import description_of
+    from acmix_bench.cli.terminal import show
+    from acmix_bench.runs.scoring import score
+
+    name, chosen = _as_trained(
+        model, [*(settings or []), *([f"data={place}"] if place else [])], description_of(weights)
+    )
+    row, experiment = flow.row_to_train(name, variant, chosen)
+    cell = flow.plan_of(experiment, [row]).cells[0]
+    scores, splits, told = score(cell, weights, batch=experiment.protocol.batch)
+    for line in (told and f"weights {told} in {weights}", splits.told):
+        if line:
+            note(line)
+    names = splits.class_names or [str(number) for number in range(len(scores.by_class))]
+    classes = [{"class": n, "right": r, "images": i} for n, (r, i) in zip(names, scores.by_class, strict=True)]
+    if as_json:
+        more = {"classes": classes} if per_class else {}
+        print(json.dumps(_numbers(cell, weights, scores) | more, indent=1, ensure_ascii=False))
+        return
+    is_ready = hasattr(splits.test[0][0], "shape")
+    show([_table(cell, scores, is_ready=is_ready), *([_class_table(classes)] if per_class else [])])
+
+
+def _as_trained(model: str | None, settings: list[str], told: dict[str, str]) -> tuple[str | None, list[str]]:
+    """A model's name and the settings, over what its weights tell of their images, over its paper's recipe."""
+    given = {setting.partition("=")[0]: setting.partition("=")[2] for setting in settings}
+    keys = ("interpolation", "crop", "data", "image_size")
+    known = {key: told[key] for key in keys if key in told and key not in given}
+    if "recipe" in given:
+        known = {key: value for key, value in known.items() if key in ("data", "image_size")}
+    if model is None:
+        return None, [*(f"{key}={value}" for key, value in known.items()), *settings]
+    case = backbones.find_model(model).case
+    recipe, size = backbones.find(case.backbone).recipe, given.get("image_size") or known.pop("image_size", "")
+    known.pop("image_size", None)
+    has_size = re.search(r"@[^/:]*$", model)
+    if has_size and "image_size" in given:
+        raise UserError(f"{model} has its size behind an @; leave out --set image_size={size}")
+    rest = [setting for setting in settings if not setting.startswith("image_size=")]
+    name = model if has_size or size in ("", str(case.image_size)) else f"{model}@{size}"
+    return name, [f"recipe={recipe}", *(f"{key}={value}" for key, value in known.items()), *rest]
+
+
+def _numbers(cell: Cell, weights: Path, scores: Scores) -> dict[str, object]:
+    """All that `--json` gives but for the classes."""
+    case, protocol = cell.row.case, cell.protocol
+    told = {"model": cell.row.label, "weights": str(weights), "data": case.data, "image_size": case.image_size}
+    names = ("images", "top1", "top5", "cross_entropy", "calibration_error")
+    return (
+        told
+        | {key: protocol[key] for key in ("crop", "interpolation", "dtype")}
+        | {name: getattr(scores, name) for name in names}
+    )
+
+
+def _table(cell: Cell, scores: Scores, *, is_ready: bool) -> Table:
+    """The scores; `is_ready` where the data set gives images at their size, which nothing crops."""
+    from acmix_bench.report.table.grid import Table
+
+    case, protocol = cell.row.case, cell.protocol
+    share = f"the middle {100 * protocol['crop']:g} % of an edge, resized with {protocol['interpolation']}"
+    crop = "" if is_ready else f", {share}"
+    top5 = "-" if scores.top5 is None else f"{100 * scores.top5:.2f}"
+    return Table(
+        title=f"{cell.row.label} on {case.data}",
+        header=["model", "images", "top-1 %", "top-5 %", "calibration\nerror %", "cross-\nentropy"],
+        rows=[
+            [
+                cell.row.label,
+                f"{scores.images:,}",
+                f"{100 * scores.top1:.2f}",
+                top5,
+                f"{100 * scores.calibration_error:.2f}",
+                f"{scores.cross_entropy:.4f}",
+            ]
+        ],
+        notes=[
+            f"Images of {case.image_size}x{case.image_size}{crop}; {protocol['dtype']} on {protocol['device']}.",
+            "Calibration error: how far confidence is from the share of right answers, in 15 bins, weighted by images.",
+        ],
+    )
+
+
+def _class_table(classes: list[dict[str, object]]) -> Table:
+    from acmix_bench.report.table.grid import Table
+
+    rows = []
+    for told in classes:
+        right, images = int(str(told["right"])), int(str(told["images"]))
+        rows.append([str(told["class"]), str(images), f"{100 * right / images:.2f}" if images else "-"])
+    return Table(title="By class", header=["class", "images", "top-1 %"], rows=rows)

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from acmix_bench import data
+from acmix_bench.backbones.saved import write
 from acmix_bench.errors import UserError
 from acmix_bench.meters.accuracy import job_of
 from acmix_bench.meters.conditions import use_threads
@@ -186,7 +187,7 @@ class _Watcher:
             f"{last.images_per_second:.0f} images/s{waited}"
         )
         if self._folder:
-            checkpoint.write(self._folder / LOG, lambda path: _write_log(path, epochs))
+            write(self._folder / LOG, lambda path: _write_log(path, epochs))
         for name, value in _row(last).items():
             if self._board and value is not None:
                 self._board.add_scalar(name, value, len(epochs) * updates)

@@ -6,14 +6,14 @@ runs. It is written beside the old one and then takes its place, so that one goo
 
 from __future__ import annotations
 
-import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from acmix_bench.backbones.saved import write
 from acmix_bench.errors import UserError, a_few
 
 LAST, BEST, WEIGHTS = "last.ckpt", "best.safetensors", "last.safetensors"
@@ -26,25 +26,6 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
         UserError: where it cannot be written; the one before is then as it was.
     """
     write(path, lambda unfinished: torch.save(dict(content), unfinished))
-
-
-def write(path: Path, writer: Callable[[Path], None]) -> None:
-    """Let a file be written beside its place, and put it there once it is whole and on disk.
-
-    Raises:
-        UserError: where it cannot be written; what was there before is then as it was.
-    """
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        writer(unfinished)
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's writer knows a full disk as a RuntimeError
-        unfinished.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["no reason given"])[0]
-        kept = "; the one before is intact" if path.exists() else ""
-        raise UserError(f"{path}: cannot be written ({reason}){kept}") from error
 
 
 def load(path: Path, plan: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from timm.data import Mixup
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from acmix_bench.backbones.saved import described, save_weights
 from acmix_bench.data import Splits
 from acmix_bench.data.transforms import to_test, to_train
 from acmix_bench.errors import UserError
@@ -172,7 +172,7 @@ def train(
                     progress.epochs.append(_scored(scored, splits, job, progress, updates, optimizer))
                     progress.loss = progress.seconds = progress.waited = 0.0
                     model.train()
-                    _keep(scored, job, progress, folder)
+                    _keep(scored, splits, job, progress, folder)
                     report(progress, updates, loss)
                 ends = is_ending()
                 if ends or progress.update % updates == 0 or time.monotonic() - saved > seconds_between_saves:
@@ -309,21 +309,32 @@ def _scored(
     )
 
 
-def test(model: nn.Module, splits: Splits, job: Job) -> Scores:
-    """Score a model on the test images, each seen once, by one of the processes."""
+def test(
+    model: nn.Module,
+    splits: Splits,
+    job: Job,
+    *,
+    batch: int = TEST_BATCH,
+    report: Callable[[int], None] = lambda _: None,
+) -> Scores:
+    """Score a model on the test images, each seen once, by one of the processes.
+
+    Args:
+        report: gets the number of images that this process has seen.
+    """
     weight = next(model.parameters())
     drawn = Drawn(splits.test, to_test(job.recipe, job.image_size, splits))
-    keys = in_turns(len(splits.test), TEST_BATCH, devices.rank(), devices.world())  # type: ignore[arg-type]
+    keys = in_turns(len(splits.test), batch, devices.rank(), devices.world())  # type: ignore[arg-type]
     batches = loaded(drawn, keys, job.workers, weight.is_cuda)
-    return evaluate(model, batches, autocast=job.autocast, classes=job.classes)
+    return evaluate(model, batches, autocast=job.autocast, classes=job.classes, report=report)
 
 
-def _keep(model: nn.Module, job: Job, progress: Progress, folder: Path | None) -> None:
+def _keep(model: nn.Module, splits: Splits, job: Job, progress: Progress, folder: Path | None) -> None:
     """Leave the weights of the last epoch, and of the best."""
     if not folder or devices.rank():
         return
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    told = {"model": str(job.plan.get("model", "")), "epoch": str(len(progress.epochs))}
+    name, place = str(job.plan.get("model", "")), str(job.plan.get("data", ""))
+    told = described(model=name, data=place, image_size=job.image_size, recipe=job.recipe, splits=splits)
     best = progress.epochs[-1].top1 >= max(epoch.top1 for epoch in progress.epochs)
-    for name in (checkpoint.WEIGHTS, *([checkpoint.BEST] if best else [])):
-        checkpoint.write(folder / name, lambda path: save_file(state, path, told))
+    for file in (checkpoint.WEIGHTS, *([checkpoint.BEST] if best else [])):
+        save_weights(model.state_dict(), folder / file, told | {"epoch": str(len(progress.epochs))})

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import math
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from PIL import Image
 from released import DEPTHS, HEADS, SWIN_DEPTHS, SWIN_HEADS, WINDOW, State, resnet_state, swin_state
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from acmix_bench.backbones import weights
+from acmix_bench.backbones import saved, weights
+from acmix_bench.backbones.released import head_of
 from acmix_bench.errors import UserError
 
 
@@ -133,10 +134,10 @@ def test_released_weights_give_the_released_outputs(model: str, nest: str, tmp_p
     released = make()
     saved = {f"module.{name}": tensor for name, tensor in released.items()} if nest else released
     torch.save({nest: saved, "epoch": 3} if nest else saved, tmp_path / "released.pth")
-    count = weights.import_weights(tmp_path / "released.pth", model, tmp_path / "ours.safetensors")
+    count, told = weights.import_weights(tmp_path / "released.pth", model, tmp_path / "ours.safetensors")
     network = weights.build(model)
-    network.load_state_dict(weights.load_file(tmp_path / "ours.safetensors"))
-    assert count == len(network.state_dict())
+    network.load_state_dict(load_file(tmp_path / "ours.safetensors"))
+    assert (count, told) == (len(network.state_dict()), f"from '{nest}'" if nest else "")
     x = torch.randn(1, 3, size, size)
     with torch.no_grad():
         ours, theirs = network.eval()(x), forward(released, x)
@@ -156,7 +157,7 @@ def test_weights_that_do_not_fit_are_told_apart_and_nothing_is_written(tmp_path:
     with pytest.raises(UserError) as error:
         weights.import_weights(tmp_path / "odd.pth", "resnet26-acmix", tmp_path / "out.safetensors")
     assert str(error.value).endswith(
-        "does not fit the model; missing: layer1.0.conv2.conv3.weight, fc.bias; surplus: extra.weight; "
+        "does not fit the model; surplus: extra.weight; missing: layer1.0.conv2.conv3.weight, fc.bias; "
         "wrong shape: fc.weight is 10x1024 instead of 1000x2048"
     )
     assert "\n" not in str(error.value)
@@ -178,7 +179,7 @@ def test_names_of_today_are_taken_too(model: str, make, suffix: str, tmp_path: P
     path = tmp_path / f"theirs{suffix}"
     save_file(theirs, path) if suffix == ".safetensors" else torch.save(theirs, path)
     weights.import_weights(path, model, tmp_path / "ours.safetensors")
-    ours = weights.load_file(tmp_path / "ours.safetensors")
+    ours = load_file(tmp_path / "ours.safetensors")
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
@@ -190,57 +191,8 @@ def test_what_is_missing_of_names_of_today_is_told_by_them(tmp_path: Path) -> No
     with pytest.raises(UserError, match=r"does not fit the model; missing: head\.fc\.bias$"):
         weights.import_weights(tmp_path / "odd.pth", "swin-t", tmp_path / "out.safetensors")
     torch.save({f"x{number}": torch.zeros(1) for number in range(100)}, tmp_path / "other.pth")
-    with pytest.raises(UserError, match=r"surplus: .* 90 more$"):
+    with pytest.raises(UserError, match=r"surplus: .* 90 more; missing: .* more$"):
         weights.import_weights(tmp_path / "other.pth", "swin-t", tmp_path / "out.safetensors")
-
-
-class Payload:
-    """What an attacker would put into a pickle."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, ("touch owned",)
-
-
-class Config(dict):
-    """What the released Swin stores beside its weights: a class that the reader does not have."""
-
-
-class Node(dict):
-    """A configuration with attributes of its own, as yacs' nodes have."""
-
-    def __init__(self, content: dict[str, object], *, frozen: bool) -> None:
-        super().__init__(content)
-        self.frozen = frozen
-
-
-@pytest.mark.parametrize(
-    "beside",
-    [
-        Config(a=1),
-        Node({"a": Node({"b": 2}, frozen=True)}, frozen=True),
-        np.float64(81.9),
-        np.arange(3),
-        Path("a/b"),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_what_stands_beside_the_weights_is_passed_over(beside: object, tmp_path: Path) -> None:
-    torch.save({"model": resnet_state(), "beside": beside}, tmp_path / "full.pth")
-    assert len(weights.read_checkpoint(tmp_path / "full.pth")) == len(resnet_state())
-
-
-def test_files_of_old_torch_are_read(tmp_path: Path) -> None:
-    old = {name: tensor for name, tensor in resnet_state().items() if "num_batches" not in name}
-    torch.save(old, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    count = weights.import_weights(tmp_path / "old.pth", "resnet26-acmix", tmp_path / "ours.safetensors")
-    assert count == len(weights.build("resnet26-acmix").state_dict())
-
-
-@pytest.mark.parametrize("content", [torch.zeros(3), [torch.zeros(3)], {"epoch": 3}], ids=["tensor", "list", "number"])
-def test_files_without_named_tensors_are_refused(content: object, tmp_path: Path) -> None:
-    torch.save(content, tmp_path / "odd.pth")
-    with pytest.raises(UserError, match="holds no tensors by name"):
-        weights.read_checkpoint(tmp_path / "odd.pth")
 
 
 def test_a_destination_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
@@ -252,38 +204,75 @@ def test_a_destination_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "released.pth"]
 
 
-def test_no_code_of_a_checkpoint_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.save({"model": resnet_state(), "payload": Payload()}, "evil.pth")
-    with pytest.raises(UserError, match="holds code that is refused"):
-        weights.read_checkpoint(Path("evil.pth"))
-    assert not Path("owned").exists()
+def released(changes: dict[str, Tensor | None], path: Path) -> Path:
+    state = resnet_state() | changes
+    torch.save({name: tensor for name, tensor in state.items() if tensor is not None}, path)
+    return path
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x02}q\x00."])
-def test_files_that_are_no_checkpoints(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "bad.pth").write_bytes(content)
-    with pytest.raises(UserError, match=r"bad\.pth: (is not a checkpoint|holds no tensors)"):
-        weights.read_checkpoint(tmp_path / "bad.pth")
-    with pytest.raises(UserError, match="cannot be read"):
-        weights.read_checkpoint(tmp_path / "none.pth")
+@pytest.mark.parametrize("odd", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(odd: float, tmp_path: Path) -> None:
+    bias = torch.zeros(1000)
+    bias[7] = odd
+    path = released({"fc.bias": bias}, tmp_path / "odd.pth")
+    with pytest.raises(UserError, match=r"odd\.pth: holds NaN or infinite values in fc\.bias$"):
+        weights.import_weights(path, "resnet26-acmix", tmp_path / "out.safetensors")
+    with pytest.raises(UserError, match="holds NaN or infinite values"):
+        weights.load_weights(weights.build("resnet26-acmix"), path)
+    assert not (tmp_path / "out.safetensors").exists()
 
 
-def test_predict_names_the_likely_classes(tmp_path: Path) -> None:
-    torch.save(resnet_state(), tmp_path / "released.pth")
-    weights.import_weights(tmp_path / "released.pth", "resnet26-acmix", tmp_path / "w.safetensors")
-    pixels = np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "image.png")
-    (classes,) = weights.predict("resnet26-acmix", tmp_path / "w.safetensors", [tmp_path / "image.png"])
-    assert len(classes) == 5
-    assert all(name in weights.CLASSES for name, _ in classes)
-    assert [p for _, p in classes] == sorted((p for _, p in classes), reverse=True)
-    (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(UserError, match="no image"):
-        weights.predict("resnet26-acmix", tmp_path / "w.safetensors", [tmp_path / "text.png"])
-    with pytest.raises(UserError, match=r"holds weights of resnet26-acmix, not of resnet26"):
-        weights.predict("resnet26", tmp_path / "w.safetensors", [tmp_path / "image.png"])
-    with pytest.raises(UserError, match="it has no classes"):
-        weights.predict("operator-64-acmix", tmp_path / "w.safetensors", [tmp_path / "image.png"])
-    with pytest.raises(UserError, match=r"cannot be read as safetensors"):
-        weights.predict("resnet26-acmix", tmp_path / "text.png", [tmp_path / "image.png"])
+def test_a_head_of_other_classes_is_told_or_left_out(tmp_path: Path) -> None:
+    path = released({"fc.weight": torch.zeros(10, 2048), "fc.bias": torch.zeros(10)}, tmp_path / "ten.pth")
+    with pytest.raises(
+        UserError, match=r"ten\.pth: has a head of 10 classes \(fc\.weight\), and the model one of 1000;"
+    ):
+        weights.import_weights(path, "resnet26-acmix", tmp_path / "out.safetensors")
+    model = weights.build("resnet26-acmix", classes=7)
+    head = {name: tensor.clone() for name, tensor in model.fc.state_dict().items()}
+    weights.load_weights(model, path, new_head=True)
+    assert all(torch.equal(model.fc.state_dict()[name], head[name]) for name in head)
+    assert torch.equal(model.conv1.weight, resnet_state()["conv1.weight"])
+    with pytest.raises(UserError, match=r"missing: conv1\.weight"):  # the head alone may be new
+        weights.load_weights(model, released({"conv1.weight": None}, tmp_path / "less.pth"), new_head=True)
+    weights.load_weights(model, released({"fc.weight": None, "fc.bias": None}, tmp_path / "none.pth"), new_head=True)
+
+
+@pytest.mark.parametrize("model", ["nano-acmix", "san10-acmix", "pvt-t", "swin-t-acmix", "resnet26"])
+def test_the_head_is_what_has_the_classes(model: str) -> None:
+    network = weights.build(model, classes=13)
+    names = head_of(network)
+    assert [network.state_dict()[name].shape[0] for name in names] == [13, 13]
+
+
+def test_weights_of_another_model_are_refused_though_they_fit(tmp_path: Path) -> None:
+    """But not for a name that means the same, or for another size of image."""
+    path, model = tmp_path / "w.safetensors", weights.build("nano-acmix")
+    saved.save_weights(model.state_dict(), path, {"model": "nano-acmix@28"})
+    for name in ("nano-acmix", "nano-acmix@14", ""):
+        weights.load_weights(model, path, model_name=name)
+    with pytest.raises(UserError, match=r"holds weights of nano-acmix@28, not of nano-attention-only$"):
+        weights.load_weights(model, path, model_name="nano-attention-only")
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    """In a process that may write files of a few bytes only."""
+    code = """
+import resource, signal, sys, torch
+from pathlib import Path
+from acmix_bench.backbones.saved import save_weights
+from acmix_bench.errors import UserError
+path = Path(sys.argv[1])
+save_weights({"a": torch.zeros(2)}, path, {})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
+try:
+    save_weights({"a": torch.ones(1000)}, path, {})
+except UserError as error:
+    print(error)
+"""
+    path = tmp_path / "w.safetensors"
+    told = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True).stdout
+    assert told == f"{path}: cannot be written (File too large); the one before is intact\n"
+    assert torch.equal(load_file(path)["a"], torch.zeros(2))
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
