@@ -111,7 +111,7 @@ def show(
         ),
     ],
 ) -> None:
-    """Show one variant, experiment, recipe, table of published figures, operator, backbone, data set, meter, axis or model.
+    """Show one variant, experiment, recipe, published table, operator, backbone, data set, meter, axis or model.
 
     \b
     Examples:
@@ -289,18 +289,30 @@ def plot(
     run: Annotated[
         str, typer.Argument(help="An experiment with results, or the folder of a run.", autocompletion=complete.runs)
     ],
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[KIND]",
+            help="intervals, curves (training), mixing (alpha and beta), published; what fits where not given.",
+            autocompletion=complete.one_of("intervals", "curves", "mixing", "published"),
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Image file; its suffix chooses the format.")] = None,
     results: ResultsOption = Path("results"),
 ) -> None:
-    """Draw the throughput and accuracy of a run with their intervals.
+    """Draw the throughput and accuracy of a run with their intervals, or how it trained.
 
-    Example: acmix-bench plot paths --out paths.png
+    \b
+    Examples:
+      acmix-bench plot paths --out paths.png
+      acmix-bench plot paths mixing --out mixing.pdf
     """
     from acmix_bench.analysis.compare import compare
     from acmix_bench.report.figure import draw
     from acmix_bench.runs.store import load_run
 
     comparison = compare(load_run(run, results))
-    path = out or Path(f"{comparison.run.plan.experiment.name}.png")
-    draw(comparison, path)
+    name = comparison.run.plan.experiment.name
+    path = out or Path(f"{name}-{kind}.png" if kind else f"{name}.png")
+    draw(comparison, path, kind)
     print(path)

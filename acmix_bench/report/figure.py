@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -10,28 +11,34 @@ from matplotlib.figure import Figure
 from acmix_bench import meters
 from acmix_bench.analysis.compare import Comparison
 from acmix_bench.analysis.published import figures_of
-from acmix_bench.errors import UserError
+from acmix_bench.errors import UserError, unknown
 from acmix_bench.report import rounding
-from acmix_bench.report.table.grid import one_line
+from acmix_bench.report.style import BASELINE_COLOUR, COLOUR, literal
 from acmix_bench.spec.meter import short
 from acmix_bench.stats import Estimate
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-COLOUR, BASELINE_COLOUR = "#2f6db5", "#c2571a"
+from acmix_bench.report import curves
 
 
-def draw(comparison: Comparison, path: Path) -> None:
+def draw(comparison: Comparison, path: Path, kind: str | None = None) -> None:
     """Draw what a run holds; the suffix chooses the format.
 
-    Throughput and accuracy with their intervals, or for models of the papers their top-1 over MACs.
+    Args:
+        kind: one of `KINDS`; where not given the intervals, or for models of the papers their top-1 over MACs.
 
     Raises:
-        UserError: where nothing can be drawn, or the file cannot be written.
+        UserError: for an unknown kind, where nothing can be drawn, or where the file cannot be written.
     """
     measured = any(line.timings or line.scores for line in comparison.lines)
-    figure = _intervals(comparison) if measured else _published(comparison)
+    kind = kind or ("intervals" if measured else "published")
+    if kind not in KINDS:
+        raise unknown("kind of figure", kind, KINDS)
+    if kind == "intervals" and not measured:
+        raise UserError(f"{comparison.run.plan.experiment.name}: nothing to draw, no throughput and no accuracy")
+    figure = KINDS[kind](comparison)
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
@@ -90,17 +97,20 @@ def _intervals(comparison: Comparison) -> Figure:
             if estimate.low is not None and estimate.high is not None:
                 axis.hlines(place, estimate.low * scale, estimate.high * scale, color=colour, linewidth=2)
             axis.plot(estimate.value * scale, place, "o", color=colour, markersize=5)
-        axis.set_title(_literal(title), fontsize=10)
+        axis.set_title(literal(title), fontsize=10)
         axis.grid(axis="x", alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_yticks(range(len(comparison.lines)), [_literal(line.row.label) for line in comparison.lines])
+    axes[0][0].set_yticks(range(len(comparison.lines)), [literal(line.row.label) for line in comparison.lines])
     axes[0][0].invert_yaxis()
     plan = comparison.run.plan
     machine = f"{plan.environment.cpu}, {rounding.several(plan.environment.cores, 'core', 'cores')}"
-    figure.suptitle(f"{_literal(plan.experiment.name)}: 95 % intervals; {machine}", fontsize=10)
+    figure.suptitle(f"{literal(plan.experiment.name)}: 95 % intervals; {machine}", fontsize=10)
     return figure
 
 
-def _literal(text: str) -> str:
-    """A user's text on one line, in which a dollar begins no formula."""
-    return one_line(text).replace("$", r"\$")
+KINDS: dict[str, Callable[[Comparison], Figure]] = {
+    "intervals": _intervals,
+    "published": _published,
+    "curves": curves.curves,
+    "mixing": curves.mixing,
+}

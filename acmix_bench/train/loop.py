@@ -251,7 +251,7 @@ def _step_of(
 
     def step(batches: list[Batch], update: int) -> float:
         optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=weight.device)
+        total = weight.new_zeros(())
         for part, (images, labels) in enumerate(batches):
             draw_from(job.seed, update, part, devices.rank())
             x = images.to(weight.device, weight.dtype, non_blocking=True, memory_format=layout)
