@@ -13,7 +13,8 @@ from acmix_bench.data import Splits
 from acmix_bench.meters.subject import Subject
 from acmix_bench.spec.recipe import Recipe
 from acmix_bench.train import devices
-from acmix_bench.train.loop import Epoch, Job, train
+from acmix_bench.train.loop import Epoch, train
+from acmix_bench.train.step import Job
 
 
 def measure(subject: Subject) -> dict[str, Any]:

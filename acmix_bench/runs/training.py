@@ -18,6 +18,7 @@ from rich.progress import Progress as Bar
 
 from acmix_bench import data
 from acmix_bench.backbones.saved import write
+from acmix_bench.backbones.weights import load_weights
 from acmix_bench.errors import UserError
 from acmix_bench.meters.accuracy import job_of
 from acmix_bench.meters.conditions import use_threads
@@ -84,8 +85,6 @@ def _trained(cell: Cell, model_name: str, wishes: Wishes) -> list[Epoch]:
     splits = data.load(case.data, case.image_size, root)
     model = subject.build()
     if wishes.weights:
-        from acmix_bench.backbones.weights import load_weights
-
         load_weights(model, wishes.weights, new_head=wishes.new_head)
     model, job = subject.prepare(model.train()), job_of(subject, splits, model_name)
     with _Watcher(job.recipe.epochs, wishes) as watcher, _stopping_gently() as is_ending:
