@@ -20,8 +20,8 @@ from acmix_bench.spec.recipe import Recipe
 from acmix_bench.train import checkpoint
 from acmix_bench.train.batches import draw_from, in_turns, order_of, parts_of
 from acmix_bench.train.loop import Diverged, train, updates_of
-from acmix_bench.train.step import Job
 from acmix_bench.train.optimizer import optimizer_of, schedule_of
+from acmix_bench.train.step import Job
 
 SHORT = Recipe(epochs=3, train_batch=16)
 # Everything that draws, averages or scales.
