@@ -6,11 +6,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from torch import nn
 
 from acmix_bench import backbones, data
 from acmix_bench.backbones.weights import load_weights
@@ -22,6 +24,7 @@ from acmix_bench.meters.subject import Subject
 from acmix_bench.spec.cell import Cell
 from acmix_bench.train.evaluate import Scores
 from acmix_bench.train.loop import test
+from acmix_bench.train.step import Job
 
 SECONDS_BETWEEN_LINES = 30
 
@@ -42,19 +45,32 @@ def score(cell: Cell, weights: Path, *, batch: int) -> tuple[Scores, Splits, str
     model = subject.build()
     told = load_weights(model, weights, model_name=cell.row.label)
     model, images = subject.prepare(model.eval()), len(splits.test)  # type: ignore[arg-type]
-    try:
-        with _watched(images) as report:
-            scores = test(model, splits, job_of(subject, splits), batch=batch, report=report)
-    except Exception as error:
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-            raise UserError(f"memory runs out with batch={batch}; set a smaller one") from error
-        raise
+    scores = _halving(partial(_scored, model, splits, job_of(subject, splits), images), batch)
     if scores.not_finite:
         raise UserError(
             f"{weights}: the model's answers to {scores.not_finite} of {images} images are not finite in "
             f"dtype={cell.protocol['dtype']}"
         )
     return scores, splits, told
+
+
+def _halving(scored: Callable[[int], Scores], batch: int) -> Scores:
+    """Score with a batch, or where memory runs out with half of it, and so on."""
+    while True:
+        try:
+            return scored(batch)
+        except Exception as error:
+            if not (isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)):
+                raise
+            if batch == 1:
+                raise UserError("memory runs out for a single image") from error
+        batch //= 2
+        print(f"memory ran out: goes on with {batch} images a batch", file=sys.stderr, flush=True)
+
+
+def _scored(model: nn.Module, splits: Splits, job: Job, images: int, batch: int) -> Scores:
+    with _watched(images) as report:
+        return test(model, splits, job, batch=batch, report=report)
 
 
 @contextmanager

@@ -36,7 +36,11 @@ class Protocol(Recipe):
         "keep", description="keep: the process keeps all freed memory; default: large blocks go back, and fault again"
     )
     layout: Literal["contiguous", "channels-last"] = Field("contiguous", description="images and kernels in memory")
-    batch: int = Field(32, ge=1, description="images a batch when throughput is timed; halved where memory runs out")
+    batch: int = Field(
+        32,
+        ge=1,
+        description="images a batch when throughput is timed, or weights are scored; halved where memory runs out",
+    )
     processes: int = Field(10, ge=1, description="fresh processes in which all variants are timed alternately")
     seconds: float = Field(0.2, gt=0, description="how long a variant is timed in each process, at most")
     precision: float = Field(0.005, gt=0, description="half-width of a ratio's interval at which a process stops")

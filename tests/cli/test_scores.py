@@ -116,6 +116,27 @@ def test_mistakes_are_one_line(words: list[str], wrong: str, tmp_path: Path, mon
         raise failed.exception
 
 
+@pytest.mark.parametrize(("most", "told"), [(4, "goes on with 4 images a batch"), (0, "for a single image")])
+def test_where_memory_runs_out_batches_are_halved(
+    most: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that cannot take more than so many images stands for a memory that cannot."""
+    save_weights(build("nano").state_dict(), tmp_path / "w.safetensors", {"model": "nano"})
+    forward = torch.nn.Sequential.forward
+
+    def limited(self: torch.nn.Sequential, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > most:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(self, x)
+
+    whole = asked("evaluate", "nano", "-w", tmp_path / "w.safetensors", "--json").stdout
+    monkeypatch.setattr(torch.nn.Sequential, "forward", limited)
+    done = asked("evaluate", "nano", "-w", tmp_path / "w.safetensors", "--json")
+    assert told in done.stderr + str(done.exception)
+    if most:
+        assert json.loads(done.stdout)["top1"] == json.loads(whole)["top1"]
+
+
 def test_answers_that_are_not_finite_are_no_score(tmp_path: Path) -> None:
     state = build("nano").state_dict()
     state["4.2.weight"].fill_(torch.finfo(torch.float32).max)
