@@ -12,7 +12,7 @@ from acmix_bench.spec.variant import AXES
 OURS: dict[str, Mapping[str, Any]] = {
     "operator": ops.OPERATORS,
     "backbone": backbones.BACKBONES,
-    "data set": data.DATASETS,
+    "data set": {**data.DATASETS, f"{data.FOLDER}PATH": data.FOLDER_SUMMARY},
     "meter": meters.METERS,
     "axis": {axis: declared for axis, declared in AXES.items() if axis != "options"},
 }

@@ -135,7 +135,9 @@ def show(
         if name in ours or name in plugins.installed(kind):
             _print_entry(kind, name, ours[name] if name in ours else plugins.load(kind, name, known=ours))
             found = True
-    if ":" in name and not found:
+    if name.startswith(data.FOLDER) and not found:
+        _print_entry("data set", name, data.find(name))
+    elif ":" in name and not found:
         entry = plugins.load("name", name, known={})
         kinds = {backbones.Backbone: "backbone", data.DataSet: "data set", Meter: "meter", Axis: "axis"}
         _print_entry(kinds.get(type(entry), "operator"), name, entry)
@@ -176,7 +178,7 @@ def _print_model(row: Row) -> None:
 
 def _print_entry(kind: str, name: str, entry: Any) -> None:
     """A declaration, field by field."""
-    if kind == "operator":
+    if kind == "operator" or isinstance(entry, str):
         print(f"{name}: {entry if isinstance(entry, str) else (entry.__doc__ or '').strip().partition(chr(10))[0]}")
         return
     print(f"{name}: {_summary(entry)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +48,16 @@ class DataSet:
 
     Attributes:
         load: `(image_size, root) -> Splits`; `root` is the folder of those that are not embedded.
+        fetch: downloads it into `root`, where that can be done.
+        fingerprint: tells its files from others of the same name: numbers of the ones are none of the others.
     """
 
     summary: str
     load: Callable[[int, Path], Any]
     channels: int = Field(ge=1)
     classes: int = Field(ge=1)
+    fetch: Callable[[Path], None] | None = None
+    fingerprint: Callable[[], str] | None = None
 
 
 def _digits(image_size: int, root: Path) -> Splits:
@@ -61,10 +66,46 @@ def _digits(image_size: int, root: Path) -> Splits:
     return digits(image_size)
 
 
+def _cluttered(image_size: int, root: Path) -> Splits:
+    from acmix_bench.data.cluttered import cluttered
+
+    return cluttered(image_size)
+
+
 def _imagenet(image_size: int, root: Path) -> Splits:
     from acmix_bench.data.folders import imagenet
 
-    return imagenet(image_size, root)
+    return imagenet(root)
+
+
+def _folder(image_size: int, root: Path, *, path: str) -> Splits:
+    from acmix_bench.data.folders import folder
+
+    return folder(Path(path).expanduser())
+
+
+def _cifar(image_size: int, root: Path, *, classes: int) -> Splits:
+    from acmix_bench.data.cifar import cifar
+
+    return cifar(root, classes)
+
+
+def _fetch_cifar(root: Path, *, classes: int) -> None:
+    from acmix_bench.data.cifar import fetch
+
+    fetch(root, classes)
+
+
+def _mnist(image_size: int, root: Path, *, fashion: bool) -> Splits:
+    from acmix_bench.data.mnist import mnist
+
+    return mnist(root, fashion=fashion)
+
+
+def _fetch_mnist(root: Path, *, fashion: bool) -> None:
+    from acmix_bench.data.mnist import fetch
+
+    fetch(root, fashion=fashion)
 
 
 DATASETS: dict[str, DataSet] = {
@@ -74,6 +115,35 @@ DATASETS: dict[str, DataSet] = {
         channels=1,
         classes=10,
     ),
+    "cluttered": DataSet(
+        summary="20,000 canvases of scikit-learn's digits among pieces of others; the largest whole one is to be named",
+        load=_cluttered,
+        channels=1,
+        classes=10,
+    ),
+    **{
+        f"cifar{classes}": DataSet(
+            summary=f"CIFAR-{classes}: 60,000 photographs of 32x32 pixels, in DATA_ROOT/{place}",
+            load=partial(_cifar, classes=classes),
+            channels=3,
+            classes=classes,
+            fetch=partial(_fetch_cifar, classes=classes),
+        )
+        for classes, place in ((10, "cifar-10-batches-py"), (100, "cifar-100-python"))
+    },
+    **{
+        name: DataSet(
+            summary=f"{title}: 70,000 grey images of 28x28 pixels, in DATA_ROOT/{place}/raw",
+            load=partial(_mnist, fashion=fashion),
+            channels=1,
+            classes=10,
+            fetch=partial(_fetch_mnist, fashion=fashion),
+        )
+        for name, title, place, fashion in (
+            ("mnist", "MNIST's handwritten digits", "MNIST", False),
+            ("fashion-mnist", "Fashion-MNIST's clothes", "FashionMNIST", True),
+        )
+    },
     "imagenet": DataSet(
         summary="ImageNet-1K as folders of a class each, DATA_ROOT/imagenet/train and val",
         load=_imagenet,
@@ -82,6 +152,8 @@ DATASETS: dict[str, DataSet] = {
     ),
 }
 
+FOLDER = "folder:"  # and a path: a data set of the user's own pictures
+FOLDER_SUMMARY = "your own pictures, a folder a class: PATH/train with PATH/val or PATH/test, or PATH, split 80 to 20"
 
 RANDOM = "random numbers of "
 
@@ -106,31 +178,69 @@ def find(name: str) -> DataSet:
     """A data set by name or reference.
 
     Raises:
-        UserError: naming the known ones.
+        UserError: naming the known ones, or for a folder that is not there or holds no two classes.
     """
+    if name.startswith(FOLDER):
+        return _found_in(name.removeprefix(FOLDER))
     if name.startswith(RANDOM):
         return DataSet(summary="no data set", load=_nothing, channels=sizes_of(name, 0)[0], classes=1)
+    if name not in DATASETS and name not in plugins.installed("data set") and Path(name).expanduser().is_dir():
+        raise UserError(f"unknown data set '{name}'; for a folder of pictures write {FOLDER}{name}")
     return plugins.find("data set", name, DATASETS, DataSet)
 
 
-def load(name: str, image_size: int, root: str) -> Splits:
+def _found_in(path: str) -> DataSet:
+    """A folder of pictures as a data set, by the names of the folders in it."""
+    from acmix_bench.data.tree import classes_of, fingerprint, parts_of
+
+    place = Path(path).expanduser()
+    if not path:
+        raise UserError(f"{FOLDER} which? write {FOLDER}PATH")
+    classes = classes_of(*parts_of(place))
+    return DataSet(
+        summary=FOLDER_SUMMARY,
+        load=partial(_folder, path=path),
+        channels=3,
+        classes=len(classes),
+        fingerprint=partial(fingerprint, place),
+    )
+
+
+def load(name: str, image_size: int, root: str, download: bool = False) -> Splits:
     """Load a data set at an image size; `root` is the folder of those that are not embedded, ~ being the home.
 
+    Args:
+        download: fetch what is not there yet.
+
     Raises:
-        UserError: where it is not there, or gives other images than it declares.
+        UserError: where it is not there, cannot be fetched, or gives other images than it declares.
     """
-    entry = find(name)
-    splits = entry.load(image_size, Path(root).expanduser())
+    entry, place = find(name), Path(root).expanduser()
+    if download and entry.fetch is None:
+        known = ", ".join(known for known, other in DATASETS.items() if other.fetch)
+        raise UserError(f"data set {name}: cannot be downloaded; those that can are {known}")
+    if download and entry.fetch:
+        entry.fetch(place)
+    splits = entry.load(image_size, place)
     if not isinstance(splits, Splits):
         raise UserError(f"data set {name}: its loader must return Splits, and returned {type(splits).__name__}")
     for part, images in (("train", splits.train), ("test", splits.test)):
-        pixels, label = images[0]
-        wanted = (entry.channels, image_size, image_size)
-        if tuple(getattr(pixels, "shape", ())) != wanted:
-            told = tuple(getattr(pixels, "shape", ())) or type(pixels).__name__
-            raise UserError(f"data set {name}: {part} images must be tensors {wanted}, and the first is {told}")
+        image, label = images[0]
+        shape, mode = (entry.channels, image_size, image_size), {1: "L", 3: "RGB"}.get(entry.channels)
+        if tuple(getattr(image, "shape", ())) != shape and (mode is None or getattr(image, "mode", None) != mode):
+            told = _told(image)
+            wanted = f"tensors {shape}" + (f" or PIL images of mode {mode}" if mode else "")
+            raise UserError(f"data set {name}: {part} images must be {wanted}, and the first is {told}")
         if not 0 <= int(label) < entry.classes:
             raise UserError(
                 f"data set {name}: {part} labels must be 0 to {entry.classes - 1}, and the first is {label}"
             )
     return splits
+
+
+def _told(image: Any) -> str:
+    """What an image is, in words: a tensor's sizes, or a PIL image's mode."""
+    shape, mode = getattr(image, "shape", None), getattr(image, "mode", None)
+    if shape:
+        return str(tuple(shape))
+    return f"a PIL image of mode {mode}" if isinstance(mode, str) else type(image).__name__

@@ -1,32 +1,82 @@
-"""Data sets that lie on disk as folders of images, a folder a class."""
+"""Data sets of pictures that lie on disk in a folder a class."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from pathlib import Path
 
 import torch
-from torchvision.datasets import ImageFolder
+from PIL import Image
+from sklearn.model_selection import train_test_split
+from torch.utils.data import Dataset
 from torchvision.transforms import v2 as transforms
 
 from acmix_bench.data import DATASETS, Splits
-from acmix_bench.errors import UserError
+from acmix_bench.data.pictures import read_picture
+from acmix_bench.data.tree import classes_of, parts_of, pictures_in
+from acmix_bench.errors import UserError, a_few
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET = DATASETS["imagenet"].classes
+TEST_SHARE = 0.2
 
 
-def imagenet(image_size: int, root: Path) -> Splits:
-    """ImageNet-1K from root/imagenet/{train,val}/<class>/<image>, (3, image_size, image_size), normalised.
+class Pictures(Dataset[tuple[Image.Image, int]]):
+    """Files with the number of their class, below a folder; a picture is read when it is asked for."""
 
-    Training images are cropped and flipped at random; test images are resized to 8/7 of the size and cropped in the
-    middle (256 and 224 in the papers).
+    def __init__(self, files: list[tuple[str, int]], place: Path) -> None:
+        self.files, self.place = files, place
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        file, number = self.files[index]
+        return read_picture(file), number
+
+
+def folder(path: Path) -> Splits:
+    """Pictures of any size, mode RGB, from PATH/train and PATH/val or test; or PATH alone, of which a fifth tests.
+
+    That split is stratified, and the same every time.
 
     Raises:
-        UserError: where the folders are not there, or hold another number of classes.
+        UserError: where the folders are not there, have other classes, one class only, or one without a picture.
     """
-    folder = root / "imagenet"
-    random = [transforms.RandomResizedCrop(image_size, antialias=True), transforms.RandomHorizontalFlip()]
-    centre = still_size(image_size)
-    return Splits(train=_images(folder / "train", random), test=_images(folder / "val", centre))
+    train, test = parts_of(path)
+    classes = classes_of(train, test)
+    found = pictures_in(train, classes)
+    if test is not None:
+        theirs = pictures_in(test, classes)
+        told = f"trained on {train.name}, tested on {test.name}"
+        return Splits(train=Pictures(found, train), test=Pictures(theirs, test), class_names=classes, told=told)
+    numbers = [number for _, number in found]
+    counts = Counter(numbers)
+    alone = [name for number, name in enumerate(classes) if counts[number] == 1]
+    if alone:
+        raise UserError(f"{path}: one picture only in {a_few(alone)}, which cannot both train and test")
+    tests = max(math.ceil(TEST_SHARE * len(found)), len(classes))
+    ours, theirs = train_test_split(found, test_size=tests, stratify=numbers, random_state=0)
+    told = "split 80 to 20, stratified, the same every time"
+    return Splits(train=Pictures(ours, path), test=Pictures(theirs, path), class_names=classes, told=told)
+
+
+def imagenet(root: Path) -> Splits:
+    """ImageNet-1K from root/imagenet/{train,val}/<class>/<image>, pictures of any size, mode RGB.
+
+    Raises:
+        UserError: where the folders are not there, hold another number of classes, or other ones in val.
+    """
+    place = root / "imagenet"
+    train, val = place / "train", place / "val"
+    try:
+        classes = classes_of(train, val)
+    except UserError as error:
+        raise UserError(f"{error} ({_hint(place, flat=f'{val}: holds pictures' in str(error))})") from error
+    if len(classes) != IMAGENET:
+        raise UserError(f"{train}: holds {len(classes)} classes, but ImageNet-1K has {IMAGENET}")
+    ours, theirs = pictures_in(train, classes), pictures_in(val, classes)
+    return Splits(train=Pictures(ours, train), test=Pictures(theirs, val), class_names=classes)
 
 
 def still_size(image_size: int) -> list[transforms.Transform]:
@@ -36,14 +86,14 @@ def still_size(image_size: int) -> list[transforms.Transform]:
 
 def to_input() -> list[transforms.Transform]:
     """An RGB image to a normalised tensor."""
-    return [transforms.ToImage(), transforms.ToDtype(torch.float32, scale=True), transforms.Normalize(MEAN, DEVIATION)]
+    mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return [transforms.ToImage(), transforms.ToDtype(torch.float32, scale=True), transforms.Normalize(mean, deviation)]
 
 
-def _images(folder: Path, crops: list[transforms.Transform]) -> ImageFolder:
-    try:
-        images = ImageFolder(str(folder), transforms.Compose([*crops, *to_input()]))
-    except FileNotFoundError as error:
-        raise UserError(f"{folder}: no images here; it needs a folder a class (--set data_root=...)") from error
-    if len(images.classes) != DATASETS["imagenet"].classes:
-        raise UserError(f"{folder}: holds {len(images.classes)} classes, but ImageNet-1K has 1000")
-    return images
+def _hint(place: Path, *, flat: bool) -> str:
+    if not flat:
+        return "it needs train and val, each with a folder a class; --set data_root=..."
+    return (
+        "the devkit says the class of each: remove val, put ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz "
+        f"beside it, and run python -c \"from torchvision.datasets import ImageNet; ImageNet({str(place)!r}, 'val')\""
+    )

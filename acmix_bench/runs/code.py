@@ -37,7 +37,7 @@ OURS_TO_NEED = ("torch", "torchvision", "timm")  # a class of theirs may stand f
 
 
 def code_of(row: Row, meter: str) -> str:
-    """The version of the code that a row runs for a meter, and of what is declared of its data set.
+    """The version of the code that a row runs for a meter, and of what is declared of its data set, its files too.
 
     Raises:
         UserError: for an unknown backbone, data set or meter.
@@ -63,7 +63,9 @@ def code_of(row: Row, meter: str) -> str:
         starts.append(PACKAGE / "backbones" / "fuse.py")
     starts += [apply for axis in variant.own_axes if (apply := plugins.find("axis", axis, {}, Axis).apply)]
     equal = variant.same_function() if meter == "parity" else None
-    return version_of(starts, told=(images.channels, images.classes, variant.runs, equal and equal.content()))
+    told = (images.channels, images.classes, variant.runs, equal and equal.content())
+    files = (images.fingerprint(),) if images.fingerprint and measured.reads_data else ()
+    return version_of(starts, told=told + files)
 
 
 def version_of(starts: Iterable[Callable[..., Any] | Path], told: tuple[Any, ...] = ()) -> str:

@@ -54,6 +54,8 @@ def kind_of(name: str) -> str:
         "meter": meters.METERS,
         "axis": {},
     }
+    if name.startswith(data.FOLDER):
+        return "data set"
     name = name.partition(",")[0]  # an operator may have keyword arguments
     for kind, entries in ours.items():
         if name in entries or name in plugins.installed(kind):
@@ -75,14 +77,14 @@ def promises(name: str, attention: str, root: str) -> list[Promise]:
         attention: for an operator, that of the backbones that it is for.
         root: for a data set, the folder of those that are not embedded.
     """
-    from acmix_bench.runs import contract_operator, contract_others
+    from acmix_bench.runs import contract_data, contract_operator, contract_others
 
     kind = kind_of(name)
     tries: Iterator[Promise]
     if kind == "operator":
         tries = contract_operator.promises(name, attention)
     elif kind == "data set":
-        tries = contract_others.of_data_set(name, root)
+        tries = contract_data.promises(name, root)
     elif kind == "backbone":
         tries = contract_others.of_backbone(name)
     elif kind == "meter":

@@ -1,4 +1,4 @@
-"""What a backbone, a data set, a meter and an axis promise."""
+"""What a backbone, a meter and an axis promise."""
 
 from __future__ import annotations
 
@@ -84,52 +84,6 @@ def of_backbone(name: str) -> Iterator[Promise]:
     yield tried("gradients", gradients)
     yield tried("seed", one_seed)
     yield tried("stages", stages)
-
-
-def of_data_set(name: str, root: str) -> Iterator[Promise]:
-    """Try a data set at two sizes."""
-    entry = data.find(name)
-    loaded: list[data.Splits] = []
-
-    def load(size: int) -> str:
-        splits = data.load(name, size, root)
-        loaded.append(splits)
-        train, test = (len(part) for part in (splits.train, splits.test))  # type: ignore[arg-type]
-        return f"{train:,} images to train and {test:,} to test, {entry.channels}x{size}x{size}"
-
-    def labels() -> str:
-        for part in (loaded[0].train, loaded[0].test):
-            for number in range(min(2000, len(part))):  # type: ignore[arg-type]
-                label = int(part[number][1])
-                if not 0 <= label < entry.classes:
-                    raise Broken(f"label {label} of image {number} is none of 0 to {entry.classes - 1}")
-        return f"0 to {entry.classes - 1}"
-
-    def apart() -> str:
-        seen = {_bytes(loaded[0].train[i][0]) for i in range(min(2000, len(loaded[0].train)))}  # type: ignore[arg-type]
-        twice = sum(_bytes(loaded[0].test[i][0]) in seen for i in range(min(500, len(loaded[0].test))))  # type: ignore[arg-type]
-        if twice:
-            raise Broken(f"{twice} of the test images are trained on")
-        return "no test image is trained on"
-
-    def still() -> str:
-        again = data.load(name, 16, root)
-        if any(not torch.equal(loaded[0].test[i][0], again.test[i][0]) for i in range(min(20, len(again.test)))):  # type: ignore[arg-type]
-            raise Broken("the test images differ from one loading to the next")
-        return "the test images are always the same"
-
-    first = tried("loads", lambda: load(16))
-    yield first
-    if not first.holds:
-        return
-    yield tried("another size", lambda: load(24))
-    yield tried("labels", labels)
-    yield tried("split", apart)
-    yield tried("determinism", still)
-
-
-def _bytes(pixels: Tensor) -> bytes:
-    return pixels.contiguous().numpy().tobytes()
 
 
 def of_meter(name: str) -> Iterator[Promise]:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from acmix_bench import data
 from acmix_bench.backbones.build import build
-from acmix_bench.errors import UserError
 from acmix_bench.ops.acmix import ACmix
 from acmix_bench.ops.convolution import shift_kernel
 from acmix_bench.spec import library
@@ -82,30 +78,3 @@ def test_no_test_image_is_trained_on() -> None:
     trained = {image.numpy().tobytes() for image in splits.train.tensors[0]}
     repeated = sum(image.numpy().tobytes() in trained for image in splits.test.tensors[0])
     assert repeated == 0
-
-
-def images_in_folders(root: Path, *, classes: int = 1000) -> None:
-    """ImageNet's layout, with one image of 6x5 pixels a class."""
-    for split in ("train", "val"):
-        for number in range(classes):
-            folder = root / "imagenet" / split / f"n{number:08d}"
-            folder.mkdir(parents=True)
-            Image.new("RGB", (6, 5), (number % 256, 0, 0)).save(folder / "image.png")
-
-
-def test_imagenet_is_read_from_its_folders(tmp_path: Path) -> None:
-    images_in_folders(tmp_path)
-    splits = data.load("imagenet", 8, str(tmp_path))
-    assert len(splits.train) == len(splits.test) == 1000
-    pixels, label = splits.test[7]
-    assert (pixels.shape, label) == ((3, 8, 8), 7)
-    expected = (7 / 255 - 0.485) / 0.229
-    assert pixels[0].mean().item() == pytest.approx(expected, abs=1e-3)
-
-
-def test_folders_that_are_not_imagenet_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"imagenet/train: no images here.*--set data_root"):
-        data.load("imagenet", 8, str(tmp_path))
-    images_in_folders(tmp_path, classes=3)
-    with pytest.raises(UserError, match="holds 3 classes, but ImageNet-1K has 1000"):
-        data.load("imagenet", 8, str(tmp_path))

@@ -76,7 +76,7 @@ def test_the_home_is_known_as_the_folder_of_data(tmp_path: Path, monkeypatch: py
     settings = ["--set", "backbone=resnet26", "--set", "data=imagenet", "--set", "data_root=~/data"]
     code, _, err = acmix_bench("ablate", *settings, "--set", "meters=accuracy", folder=tmp_path)
     assert code == 2
-    assert f"{tmp_path}/home/data/imagenet/train: no images here" in err
+    assert f"{tmp_path}/home/data/imagenet/train: no such folder" in err
 
 
 def test_an_incomplete_ledger_is_equal_to_nothing(tmp_path: Path) -> None:

@@ -106,7 +106,9 @@ def test_every_operator_keeps_its_contract(name: str, attention: str) -> None:
     assert [promise.told for promise in found if promise.holds is False] == []
 
 
-@pytest.mark.parametrize("name", ["nano", "operator-8", "digits", *sorted(set(meters.METERS) - {"accuracy"})])
+@pytest.mark.parametrize(
+    "name", ["nano", "operator-8", "digits", "cluttered", *sorted(set(meters.METERS) - {"accuracy"})]
+)
 def test_what_comes_with_the_package_keeps_its_contract(name: str) -> None:
     found = contract.promises(name, "local", "data")
     assert [promise.told for promise in found if promise.holds is False] == []

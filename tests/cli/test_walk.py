@@ -62,10 +62,12 @@ def test_ablate_plans_every_variant_and_every_value_of_an_axis(tmp_path: Path) -
         assert answer.exit_code == 0 or "one and the same measurement" in str(answer.exception), name
 
 
-def test_flops_counts_every_variant_on_every_data_set() -> None:
+def test_flops_counts_every_variant_on_every_data_set(tmp_path: Path) -> None:
     out = invoke("flops", *(f"-v{v}" for v in VARIANTS[1:]))
     assert len(out.partition("---\n")[2].partition("\n\n")[0].splitlines()) == len(VARIANTS)
-    for name in data.DATASETS:
+    for number in range(2):
+        (tmp_path / f"class {number}").mkdir()
+    for name in (*data.DATASETS, f"folder:{tmp_path}"):
         assert invoke("flops", "-vconv3x3", "--set", f"data={name}", "--set", "meters=params")
 
 
