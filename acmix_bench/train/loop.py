@@ -115,7 +115,8 @@ def train(
         for name, part in parts.items():
             part.load_state_dict(found[name])
         progress = Progress(**found["progress"] | {"epochs": [Epoch(**epoch) for epoch in found["progress"]["epochs"]]})
-        say(f"goes on after update {progress.update % updates} of {updates} in epoch {len(progress.epochs) + 1}")
+        done, epoch = progress.update % updates, len(progress.epochs) + 1
+        say("was finished" if epoch > recipe.epochs else f"goes on after update {done} of {updates} in epoch {epoch}")
 
     def save() -> None:
         if folder and devices.rank() == 0:
@@ -157,7 +158,6 @@ def train(
             progress.parts *= 2
             if devices.world() > 1 or recipe.train_batch % progress.parts:
                 raise UserError(f"memory runs out with train_batch={recipe.train_batch}; set a smaller one") from error
-            optimizer.zero_grad(set_to_none=True)
             each = recipe.train_batch // progress.parts
             say(f"memory ran out: from here {progress.parts} passes an update, of {each} images each")
     return progress.epochs

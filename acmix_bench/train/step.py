@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -90,13 +91,19 @@ def step_of(
         try:
             return step(batches, update)
         except Exception as error:
-            if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-                raise OutOfMemory(str(error)) from error
             if isinstance(error, ValueError) and "Expected more than 1 value per channel" in str(error):
                 raise UserError(
                     f"BatchNorm has nothing to average over in a pass of {len(batches[0][1])} image; set a larger "
                     "train_batch, or a smaller accumulate"
                 ) from error
-            raise
+            why = str(error)
+            if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in why:
+                raise
+        # The error holds the frames that it came through, and these the tensors of the pass; some hold it in turn.
+        gc.collect()
+        optimizer.zero_grad(set_to_none=True)
+        if weight.is_cuda:
+            torch.cuda.empty_cache()
+        raise OutOfMemory(why)
 
     return careful

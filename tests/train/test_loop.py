@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -140,12 +141,21 @@ def test_memory_that_runs_out_halves_a_pass_and_says_so() -> None:
             super().__init__()
             self.inner = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
             self.seen: list[int] = []
+            self.made: list[weakref.ref[Tensor]] = []
 
         def forward(self, x: Tensor) -> Tensor:
+            held = [one for one in self.made if one() is not None]
+            assert not held, "what the failed pass held must be gone before the next"
+            large = torch.ones(len(x))
+            self.made = [weakref.ref(large)]
             if self.training:
                 self.seen.append(len(x))
             if len(x) > 4 and self.training:
-                raise torch.OutOfMemoryError("as CUDA says it")
+                try:
+                    raise torch.OutOfMemoryError("as CUDA says it")
+                except torch.OutOfMemoryError as error:
+                    _kept_by_its_own_frame = [error]
+                    raise
             return self.inner(x)
 
     told: list[str] = []
