@@ -18,11 +18,11 @@ from torch.utils.data import TensorDataset
 from acmix_bench.data import Splits
 from acmix_bench.data.digits import split_digits
 
-TRAIN, TEST, TOGETHER = 20_000, 4_000, 500  # images; so many are made at a time
+TRAIN, TEST, TOGETHER = 20_000, 2_000, 500  # images; so many are made at a time
 LARGEST = 56  # edge of a canvas; a larger image is a larger view of it
 # Of a canvas of edge 2: half the edge of the digit that is to be named, and what the others have of it.
-LEAST, MOST, OTHERS = 0.40, 0.60, 0.6
-WHOLE, PIECES = 1, 6  # smaller whole digits, and pieces of half a digit's edge, on each canvas
+LEAST, MOST, OTHERS = 0.5, 0.65, 0.5
+WHOLE, PIECES = 1, 3  # smaller whole digits, and pieces of half a digit's edge, on each canvas
 TURN = math.radians(25)  # at most, either way: further, a 6 may be a 9
 MEAN, DEVIATION = 0.2, 0.3
 

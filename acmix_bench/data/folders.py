@@ -6,11 +6,9 @@ import math
 from collections import Counter
 from pathlib import Path
 
-import torch
 from PIL import Image
 from sklearn.model_selection import train_test_split
 from torch.utils.data import Dataset
-from torchvision.transforms import v2 as transforms
 
 from acmix_bench.data import DATASETS, Splits
 from acmix_bench.data.pictures import read_picture
@@ -72,28 +70,20 @@ def imagenet(root: Path) -> Splits:
     try:
         classes = classes_of(train, val)
     except UserError as error:
-        raise UserError(f"{error} ({_hint(place, flat=f'{val}: holds pictures' in str(error))})") from error
+        told = str(error)
+        if told.startswith(f"{val}: holds pictures"):
+            told += f"; {_sorted_by_torchvision(place)}"
+        elif not train.is_dir() or not val.is_dir():
+            told += "; ImageNet needs train and val, each with a folder a class (--set data_root=...)"
+        raise UserError(told) from error
     if len(classes) != IMAGENET:
         raise UserError(f"{train}: holds {len(classes)} classes, but ImageNet-1K has {IMAGENET}")
     ours, theirs = pictures_in(train, classes), pictures_in(val, classes)
     return Splits(train=Pictures(ours, train), test=Pictures(theirs, val), class_names=classes)
 
 
-def still_size(image_size: int) -> list[transforms.Transform]:
-    """Resize the shorter edge to 8/7 of the size, and crop the middle."""
-    return [transforms.Resize(round(image_size * 8 / 7), antialias=True), transforms.CenterCrop(image_size)]
-
-
-def to_input() -> list[transforms.Transform]:
-    """An RGB image to a normalised tensor."""
-    mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    return [transforms.ToImage(), transforms.ToDtype(torch.float32, scale=True), transforms.Normalize(mean, deviation)]
-
-
-def _hint(place: Path, *, flat: bool) -> str:
-    if not flat:
-        return "it needs train and val, each with a folder a class; --set data_root=..."
+def _sorted_by_torchvision(place: Path) -> str:
     return (
-        "the devkit says the class of each: remove val, put ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz "
-        f"beside it, and run python -c \"from torchvision.datasets import ImageNet; ImageNet({str(place)!r}, 'val')\""
+        "remove val, put ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz, which says the class of each, beside "
+        f"it, and run python -c \"from torchvision.datasets import ImageNet; ImageNet({str(place)!r}, 'val')\""
     )

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.progress import track
 
 from acmix_bench import data
 from acmix_bench.data.folders import Pictures
@@ -57,7 +59,9 @@ def _files_of(entry: data.DataSet, root: str) -> tuple[Pictures, Pictures, tuple
 
 def _of_pictures(train: Pictures, test: Pictures, classes: tuple[str, ...]) -> Iterator[Promise]:
     """Look at every file of a data set of folders."""
-    seen = list(scan([file for file, _ in [*train.files, *test.files]]))
+    paths, console = [file for file, _ in [*train.files, *test.files]], Console(stderr=True)
+    quiet = not console.is_terminal
+    seen = list(track(scan(paths), "pictures", len(paths), console=console, transient=True, disable=quiet))
     ours, theirs = seen[: len(train.files)], seen[len(train.files) :]
 
     def counts() -> str:

@@ -71,3 +71,19 @@ def test_test_images_are_made_of_test_digits_alone(monkeypatch: pytest.MonkeyPat
     after = data.load("cluttered", 28, "data")
     assert after.train[5][0].unique().numel() == 1
     assert torch.equal(after.test[list(range(50))][0], before.test[list(range(50))][0])
+
+
+def test_a_digit_lies_where_it_is_put() -> None:
+    """A white square of half edge 0.25 in the right upper corner, and one of half edge 0.5 in the left lower."""
+    for half, place, rows, columns in (
+        (0.25, (1.0, -1.0), slice(0, 10), slice(30, 40)),
+        (0.5, (-1.0, 1.0), slice(20, 40), slice(0, 20)),
+    ):
+        canvas = torch.zeros(1, 1, 40, 40)
+        sprite = torch.ones(1, 1, 1, 8, 8)
+        cluttered._draw(canvas, sprite, torch.full((1, 1), half), torch.zeros(1, 1), torch.tensor([place]))
+        expected = torch.zeros(40, 40)
+        expected[rows, columns] = 1
+        # Its edges are blurred by less than one of its 8 rows.
+        assert ((canvas[0, 0] - expected).abs() > 0.6).sum() == 0
+        assert canvas[0, 0][rows, columns].mean() > 0.8

@@ -78,6 +78,7 @@ def test_what_is_read_is_what_torchvision_reads(tmp_path: Path) -> None:
     # Unlike there, what is hidden is passed over: a Mac's ._ files, a notebook's checkpoints.
     (train / "grass" / "._picture 0.png").write_bytes(b"no picture")
     (train / ".ipynb_checkpoints").mkdir()
+    folders(train / "grass" / ".thumbnails", {"small": (0, 0, 0)})
     assert sorted(load(tmp_path).train.files) == sorted(theirs.samples)
 
 
@@ -178,6 +179,6 @@ def test_folders_that_are_not_imagenet_are_refused(tmp_path: Path) -> None:
     val.mkdir()
     Image.new("RGB", (4, 4)).save(val / "ILSVRC2012_val_00000001.JPEG")
     with pytest.raises(
-        UserError, match=r"val: holds pictures, but no folder a class \(the devkit .* run python -c \"f"
+        UserError, match=r"val: holds pictures, but no folder a class; remove val, put .* run python -c \"f"
     ):
         data.load("imagenet", 8, str(tmp_path))
