@@ -264,7 +264,7 @@ def test_weights_are_imported_and_used(tmp_path: Path) -> None:
     assert out.startswith("red.png\n")
     assert out.count("%") == 5
     code, out, err = acmix_bench(*use, "blue.png", folder=tmp_path)
-    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert (code, out, err.count("\n")) == (1, "", 2)
     assert "blue.png: cannot be read" in err
     code, out, err = acmix_bench(*command[:3], "resnet26", *command[4:], folder=tmp_path)
     assert (code, out, err.count("\n")) == (2, "", 1)

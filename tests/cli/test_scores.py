@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from released import resnet_state, swin_state
 from typer.testing import CliRunner, Result
 
@@ -78,6 +81,33 @@ def test_a_training_is_scored_as_it_scored_itself(tmp_path: Path) -> None:
     assert f"top-1 {100 * told['top1']:.2f} %" == top1
     assert sum(each["right"] for each in told["classes"]) == round(told["top1"] * 360)
     assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+def test_a_model_of_ones_own_pictures_is_scored_and_names_their_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three colours, learned from a folder of pictures, then scored and predicted by the weights' file alone."""
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    for number, colour in enumerate(("blue", "green", "red")):
+        Path("photos", colour).mkdir(parents=True)
+        for picture in range(20):
+            pixels = draw.integers(0, 90, (30, 40, 3), dtype=np.uint8)
+            pixels[:, :, 2 - number] += 160
+            Image.fromarray(pixels).save(f"photos/{colour}/{picture}.png")
+    settings = [f"--set={setting}" for setting in ("data=folder:photos", "epochs=4", "train_batch=8", "workers=0")]
+    trained = asked("train", "nano-conv3x3", *settings, "--out", "run")
+    assert trained.exit_code == 0, trained.output
+    done = asked("evaluate", "nano-conv3x3", "--weights", "run/best.safetensors", "--json", "--per-class")
+    told = json.loads(done.stdout)
+    assert told["data"] == "folder:photos"
+    assert [each["class"] for each in told["classes"]] == ["blue", "green", "red"]
+    assert told["top1"] == 1
+    shutil.move("photos/red/0.png", "red.png")
+    shutil.rmtree("photos")
+    said = asked("predict", "--model", "nano-conv3x3", "--weights", "run/best.safetensors", "red.png")
+    assert said.exit_code == 0, said.output
+    assert said.stdout.splitlines()[1].endswith(" %  red")
 
 
 def test_what_the_weights_tell_gives_way_to_what_is_set(tmp_path: Path) -> None:
