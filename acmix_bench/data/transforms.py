@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from PIL import Image, ImageOps
 from timm.data.auto_augment import rand_augment_transform
 from torchvision.transforms import v2 as transforms
 
@@ -29,8 +30,7 @@ def to_train(recipe: Recipe, image_size: int, splits: Splits) -> transforms.Comp
     if recipe.flip:
         steps.append(transforms.RandomHorizontalFlip(recipe.flip))
     if recipe.randaugment:
-        fill = tuple(round(255 * channel) for channel in splits.mean)
-        steps.append(rand_augment_transform(recipe.randaugment, {"img_mean": fill, "translate_const": image_size // 2}))
+        steps.append(_rand_augment(recipe.randaugment, image_size, splits))
     steps += _to_input(splits)
     if recipe.erasing:
         steps.append(transforms.RandomErasing(recipe.erasing, value="random"))
@@ -56,3 +56,17 @@ def _to_input(splits: Splits) -> list[Any]:
         transforms.ToDtype(torch.float32, scale=True),
         transforms.Normalize(list(splits.mean), list(splits.deviation)),
     ]
+
+
+def _rand_augment(name: str, image_size: int, splits: Splits) -> Any:
+    """timm's, which may leave an image no bits at all: black, where newer releases of Pillow refuse."""
+    fill = tuple(round(255 * channel) for channel in splits.mean)
+    made = rand_augment_transform(name, {"img_mean": fill, "translate_const": image_size // 2})
+    for operation in made.ops:
+        if "Posterize" in operation.name:
+            operation.aug_fn = _posterize
+    return made
+
+
+def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
+    return ImageOps.posterize(image, bits) if bits else Image.new(image.mode, image.size)
