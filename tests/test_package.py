@@ -19,7 +19,7 @@ from acmix_bench.spec import library
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what git would clone, without the shown runs."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("acmix_bench", "variants", "experiments", "results/published"):
+    for name in ("acmix_bench", "variants", "experiments", "recipes", "results/published"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / name)

@@ -31,7 +31,7 @@ def experiment(tmp_path: Path) -> Path:
 def other_version(folder: Path, file: str, old: str, new: str) -> Path:
     """A Python whose acmix_bench differs from this one in one place."""
     shutil.copytree(PACKAGE, folder / "acmix_bench", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("variants", "experiments"):
+    for name in ("variants", "experiments", "recipes"):
         shutil.copytree(library.SHIPPED / name, folder / name)
     source = folder / "acmix_bench" / file
     text = source.read_text()

@@ -43,7 +43,7 @@ def invoke(*arguments: str) -> str:
 def test_the_walk_leaves_no_command_out() -> None:
     """Of those that take a registered name; check, list, show and the meters are walked in test_registry."""
     walked = {"ablate", "flops", "throughput", "train", "table", "plot", "plan", "compare", "merge", "import-weights"}
-    elsewhere = {"list", "show", "check", "regress", "predict"}
+    elsewhere = {"list", "show", "check", "regress", "predict", "evaluate"}
     assert {name for commands in COMMANDS.values() for name in commands} == walked | elsewhere
 
 
