@@ -26,6 +26,7 @@ from acmix_bench.errors import UserError
 from acmix_bench.meters.memory import LiveMemory
 from acmix_bench.meters.subject import Subject
 from acmix_bench.meters.turns import Token, Turns
+from acmix_bench.train import devices
 
 Clock = Callable[[], float]
 Step = Callable[[], None]
@@ -67,10 +68,10 @@ def alternate(
             ready = [_ready(subject, prepare, batch, clock) for subject in (*subjects, *control)]
             break
         except OutOfMemory:
-            gc.collect()
             if batch == 1:
                 raise
-            batch //= 2
+        devices.free_memory()
+        batch //= 2
     if token:
         token.give()
     timed = [one for one in ready if isinstance(one, _Timed)]
@@ -111,7 +112,7 @@ def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock) -> _Tim
             warm_up.append(seconds_of(step, 1, subject.device, clock))
         peak_bytes = _peak_bytes(subject, step, release)
     except Exception as error:
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        if devices.ran_out_of_memory(error):
             raise OutOfMemory(str(error)) from error
         return error
     calls = max(1, math.ceil(SAMPLE_SECONDS / max(min(warm_up), 1e-9)))

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from torch import nn
@@ -22,6 +21,7 @@ from acmix_bench.meters.accuracy import job_of
 from acmix_bench.meters.conditions import use_threads
 from acmix_bench.meters.subject import Subject
 from acmix_bench.spec.cell import Cell
+from acmix_bench.train import devices
 from acmix_bench.train.evaluate import Scores
 from acmix_bench.train.loop import test
 from acmix_bench.train.step import Job
@@ -60,10 +60,11 @@ def _halving(scored: Callable[[int], Scores], batch: int) -> Scores:
         try:
             return scored(batch)
         except Exception as error:
-            if not (isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)):
+            if not devices.ran_out_of_memory(error):
                 raise
             if batch == 1:
                 raise UserError("memory runs out for a single image") from error
+        devices.free_memory()
         batch //= 2
         print(f"memory ran out: goes on with {batch} images a batch", file=sys.stderr, flush=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import torch
@@ -72,3 +73,21 @@ def wait() -> None:
     """Until all processes are here."""
     if dist.is_initialized():
         dist.barrier()
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory was not enough, in whatever words torch, its libraries or Python say it."""
+    told = str(error)
+    words = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in told for word in words)
+    )
+
+
+def free_memory() -> None:
+    """Free what a failed step held. Call it where its error is gone: that holds the frames it came through, and these
+    the step's tensors; some hold the error in turn.
+    """
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

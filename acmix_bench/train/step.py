@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -96,14 +95,11 @@ def step_of(
                     f"BatchNorm has nothing to average over in a pass of {len(batches[0][1])} image; set a larger "
                     "train_batch, or a smaller accumulate"
                 ) from error
-            why = str(error)
-            if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in why:
+            if not devices.ran_out_of_memory(error):
                 raise
-        # The error holds the frames that it came through, and these the tensors of the pass; some hold it in turn.
-        gc.collect()
+            why = str(error)
         optimizer.zero_grad(set_to_none=True)
-        if weight.is_cuda:
-            torch.cuda.empty_cache()
+        devices.free_memory()
         raise OutOfMemory(why)
 
     return careful

@@ -18,7 +18,7 @@ from acmix_bench.data import Splits
 from acmix_bench.errors import UserError
 from acmix_bench.spec import library
 from acmix_bench.spec.recipe import Recipe
-from acmix_bench.train import checkpoint
+from acmix_bench.train import checkpoint, devices
 from acmix_bench.train.batches import draw_from, in_turns, order_of, parts_of
 from acmix_bench.train.loop import Diverged, train, updates_of
 from acmix_bench.train.optimizer import optimizer_of, schedule_of
@@ -291,3 +291,20 @@ def test_the_average_of_the_weights_is_what_is_scored(tmp_path: Path) -> None:
     kept = load_file(tmp_path / checkpoint.WEIGHTS)
     for (name, _), average in zip(literal.named_parameters(), averages, strict=True):
         torch.testing.assert_close(kept[name], average)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (MemoryError(), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("out of memory is what a user's code may say of anything"), False),
+    ],
+)
+def test_memory_that_runs_out_is_known_by_any_of_its_words(error: Exception, is_memory: bool) -> None:
+    assert devices.ran_out_of_memory(error) is is_memory
