@@ -42,10 +42,14 @@ def mixing(comparison: Comparison) -> Figure:
     """Each layer's factors of attention and convolution after training, by depth (as in the paper's figure 4), and
     their logarithmic ratio through training, a line a layer from shallow to deep.
 
+    Rows with fixed factors are left out where others learn theirs.
+
     Raises:
         UserError: where no row of the run mixes.
     """
     trained = _values(comparison, "mixing_by_epoch")
+    learned = {label: values for label, values in trained.items() if any(map(_moves, values))}
+    trained = learned or trained
     rows = len(trained)
     figure, axes = plt.subplots(
         rows, 2, figsize=(9, 2.8 * rows), squeeze=False, sharex="col", sharey="col", layout="constrained"
@@ -72,6 +76,11 @@ def mixing(comparison: Comparison) -> Figure:
             right.legend(fontsize=7, ncols=2)
     _title(figure, comparison, trained)
     return figure
+
+
+def _moves(values: dict[str, Any]) -> bool:
+    """Whether the factors are learned, and not those of a sum."""
+    return bool(np.ptp(values["mixing_by_epoch"]))
 
 
 def _values(comparison: Comparison, key: str) -> dict[str, list[dict[str, Any]]]:
