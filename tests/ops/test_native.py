@@ -103,6 +103,37 @@ def test_convolution_path(dtype, lanes, kernel, stride, inputs, outputs, vectors
     assert ours < CLOSE[dtype]
 
 
+@needs_compiler
+@pytest.mark.parametrize(("dtype", "lanes"), SERVED)
+@settings(deadline=None, max_examples=EXAMPLES)
+@given(
+    kernel=st.sampled_from([1, 3, 5]),
+    stride=st.integers(1, 3),
+    values=st.integers(1, 13),
+    outputs=st.integers(1, 7),
+    vectors=st.integers(1, 2),
+    height=st.integers(1, 12),
+    width=st.integers(1, 20),
+    biased=st.booleans(),
+)
+@example(kernel=3, stride=1, values=9, outputs=3, vectors=2, height=8, width=7, biased=True)
+def test_connected_path(dtype, lanes, kernel, stride, values, outputs, vectors, height, width, biased) -> None:
+    groups, taps = lanes * vectors, kernel**2
+    maps = torch.randn(2, height, width, values * groups, dtype=torch.float64)
+    weight, bias = torch.randn(taps, values, dtype=torch.float64), torch.randn(taps, dtype=torch.float64)
+    weights = torch.randn(groups * outputs, taps, kernel, kernel, dtype=torch.float64)
+    sizes = {"outputs": outputs, "kernel_size": kernel, "stride": stride}
+
+    def ours(maps: Tensor, weight: Tensor, weights: Tensor, *bias: Tensor) -> Tensor:
+        return native.connected_path(maps, weight, *bias or (None,), weights, stride=stride)
+
+    def literal(maps: Tensor, weight: Tensor, weights: Tensor, *bias: Tensor) -> Tensor:
+        return reference.convolution_path(maps, weight, *bias or (None,), weights, **sizes)
+
+    inputs = [maps, weight, weights, *([bias] if biased else [])]
+    assert compared(ours, literal, inputs, dtype) < 2 * CLOSE[dtype]
+
+
 def both(dtype: torch.dtype, *sizes: int, **axes: object) -> tuple[nn.Module, nn.Module]:
     """The native operator and the literal one in float64, with the same weights off their start."""
     ours = ACmix(*sizes, implementation="native", **axes)
@@ -230,6 +261,8 @@ def test_torch_sees_operators() -> None:
     torch.library.opcheck(torch.ops.acmix_bench.local_attention.default, (qkv, position, 2, 3, 2))
     kernel = torch.randn(8, 6, 3, 3, dtype=torch.float64, requires_grad=True)
     torch.library.opcheck(torch.ops.acmix_bench.convolution_path.default, (qkv, kernel, 2))
+    weight, bias = (torch.randn(*sizes, dtype=torch.float64, requires_grad=True) for sizes in ((6, 3), (6,)))
+    torch.library.opcheck(torch.ops.acmix_bench.connected_path.default, (qkv[..., :12], weight, bias, kernel[:8], 2))
 
 
 @needs_compiler

@@ -34,19 +34,17 @@ struct Band {
     const Operator& o;
     const W window;
     const long N, D, C, K, query_row;
-    MapRows<S> maps;
+    MapRows maps;
     Scratch keys, values, queries, scores;
     ConvolutionSizes path;
-    std::vector<long> taps;
 
     Band(const Operator& o)
         : o(o), window(o.height, o.width, o.depth), N(o.heads), D(o.depth), C(N * D), K(o.path ? o.kernel : 1),
           query_row(D * window.lanes),
-          maps(o.width, 3 * C, K, kept(o, window, K), rounded_up(window.w, TILE_WIDTH) + (K - 1) / S),
+          maps(o.width, 3 * C, K, S, kept(o, window, K)),
           keys(W::SPAN * N * window.key_size()), values(W::SPAN * N * window.value_size()), queries(ROWS * query_row),
           scores(ROWS * W::TAPS * V), path() {
         path.inputs = 3 * N, path.outputs = N, path.kernel = K;
-        for (long kx = 0; kx < K; ++kx) taps.push_back((kx % S * maps.plane + kx / S) * V);
     }
 
     static long kept(const Operator& o, const W& window, long K) {
@@ -94,7 +92,7 @@ struct Band {
                     const long row = r * S - K / 2 + ky;
                     at[ky] = row < 0 || row >= o.height ? nullptr : maps.at(row) + e / V * maps.next;
                 }
-                convolve_row(path, at.data(), taps.data(), D / V * maps.next, o.path + e * K * K * 3 * N * N,
+                convolve_row(path, at.data(), maps.taps.data(), D / V * maps.next, o.path + e * K * K * 3 * N * N,
                              o.shift ? o.shift + e * N : nullptr, window.w, C, o.out + (b * window.h + r) * window.w * C, e,
                              D, true);
             }

@@ -85,6 +85,12 @@ def _path_macs(arguments: Any, out: Tensor) -> int:
     return int(out.numel() * kernel[0].numel())
 
 
+def _connected_macs(arguments: Any, out: Tensor) -> int:
+    """The fully connected layer, at full size, then the convolution."""
+    maps, weight, _bias, kernel, _stride = arguments
+    return maps.numel() * weight.shape[0] + _path_macs((None, kernel), out)
+
+
 def _path_backward_macs(arguments: Any, _: Any) -> int:
     """The gradient of the weights takes what the forward pass took; that of the maps is computed at stride 1."""
     gradient, maps, kernel, _stride = arguments
@@ -106,6 +112,7 @@ MACS: dict[str, Callable[[Any, Any], int]] = {
     "local_attention": _attention_macs,
     "local_attention_backward": _attention_backward_macs,
     "convolution_path": _path_macs,
+    "connected_path": _connected_macs,
     "convolution_path_backward": _path_backward_macs,
     "operator": _operator_macs,
 }
@@ -114,6 +121,7 @@ SCHEMAS = {
     "local_attention_backward": "(Tensor gradient, Tensor qkv, Tensor position, Tensor out, Tensor statistics, "
     "int heads, int window, int stride) -> (Tensor, Tensor)",
     "convolution_path": "(Tensor maps, Tensor kernel, int stride) -> Tensor",
+    "connected_path": "(Tensor maps, Tensor weight, Tensor? bias, Tensor kernel, int stride) -> Tensor",
     "convolution_path_backward": "(Tensor gradient, Tensor maps, Tensor kernel, int stride) -> (Tensor, Tensor)",
     "pack_projection": "(Tensor weight, int lanes) -> Tensor",
     "operator": "(Tensor x, Tensor projection, Tensor bias, Tensor position, Tensor? factor, Tensor? path, "
@@ -126,6 +134,7 @@ KERNELS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {  # on the 
         lambda gradient, qkv, position, *_: (qkv.new_empty(qkv.shape), position.new_empty(position.shape)),
     ),
     "convolution_path": (kernels.convolution_path, kernels.empty_convolution),
+    "connected_path": (kernels.connected_path, kernels.empty_connected),
     "convolution_path_backward": (
         kernels.convolution_path_backward,
         lambda gradient, maps, kernel, _: (maps.new_empty(maps.shape), kernel.new_empty(kernel.shape)),
@@ -170,6 +179,18 @@ def _path_gradient(context: Any, gradient: Tensor) -> Any:
     return *_ops.convolution_path_backward(gradient, *context.saved_tensors, context.stride), None
 
 
+def _connected_gradient(context: Any, gradient: Tensor) -> Any:
+    """The fully connected layer runs again, in torch: its output is several maps large."""
+    maps, weight, bias, kernel = context.saved_tensors
+    values = maps.unflatten(-1, (weight.shape[1], -1))
+    connected = weight @ values if bias is None else weight @ values + bias[:, None]
+    to_connected, to_kernel = _ops.convolution_path_backward(gradient, connected.flatten(-2), kernel, context.stride)
+    to_connected = to_connected.unflatten(-1, (weight.shape[0], -1))
+    to_weight = torch.einsum("bhwme,bhwie->mi", to_connected, values)
+    to_bias = None if bias is None else to_connected.sum((0, 1, 2, 4))
+    return (weight.t() @ to_connected).flatten(-2), to_weight, to_bias, to_kernel, None
+
+
 def _no_gradient(context: Any, *_: Any) -> Any:
     raise NotImplementedError("the native operator has no such derivative; use implementation=production")
 
@@ -179,6 +200,7 @@ GRADIENTS: dict[
 ] = {  # and what each needs of the forward pass
     "local_attention": (_attention_gradient, _keep_attention),
     "convolution_path": (_path_gradient, _keep_path),
+    "connected_path": (_connected_gradient, _keep_path),
 }
 for _name in KERNELS:
     _gradient, _keep = GRADIENTS.get(_name, (_no_gradient, None))
@@ -202,6 +224,18 @@ def convolution_path(maps: Tensor, kernel: Tensor, *, stride: int) -> Tensor:
         (B, h, w, C), channels e-major (e * N + n).
     """
     out: Tensor = _ops.convolution_path(maps, kernel, stride)
+    return out
+
+
+def connected_path(maps: Tensor, weight: Tensor, bias: Tensor | None, kernel: Tensor, *, stride: int) -> Tensor:
+    """`convolution_path` after a fully connected layer over the values of each group and pixel, not folded into it.
+
+    Args:
+        maps: (B, H, W, i * d), value j of group e at j * d + e.
+        weight: (m, i), the layer; `bias` is its (m,) or None.
+        kernel: (C, m, k, k), channels e-major.
+    """
+    out: Tensor = _ops.connected_path(maps, weight, bias, kernel, stride)
     return out
 
 
