@@ -88,7 +88,7 @@ class FusedPath(Fused):
         return convolve_groups(maps_BHWc, self.kernel, self.shift, stride=self.stride)
 
     def _is_native(self, maps: Tensor) -> bool:
-        if self.implementation == "production":
+        if self.implementation == "production" or (not self.folds and torch.is_grad_enabled()):
             return False
         return native.why_not(maps, self.groups, stride=self.stride, kernel=self.kernel.shape[-1]) is None
 

@@ -96,7 +96,7 @@ class ConvolutionPath(nn.Module):
         bias: Tensor | None = self.fully_connected.bias
         if factor is not None:
             weight, bias = weight * factor, None if bias is None else bias * factor
-        if is_native:
+        if is_native and self.kernel is not None:
             return native.connected_path(maps, weight, bias, self.kernel, stride=self.stride)
         run = reference.convolution_path if self.implementation == "reference" else convolution_path
         return run(
@@ -110,8 +110,10 @@ class ConvolutionPath(nn.Module):
         )
 
     def is_native(self, maps: Tensor) -> bool:
-        """Whether it runs in C++, which has no shifting of tensors."""
+        """Whether it runs in C++. The two steps apart have no gradient there, where torch is as fast."""
         if self.implementation not in ("auto", "native") or self.kernel is None:
+            return False
+        if not self.folds and torch.is_grad_enabled():
             return False
         return native.why_not(maps, self.groups, stride=self.stride, kernel=self.kernel_size) is None
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from native_here import FULL, MISSING, needs_compiler
+from native_here import CLOSE, EXAMPLES, SERVED, apart, needs_compiler
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,25 +18,6 @@ from acmix_bench.ops import convolution, reference
 from acmix_bench.ops.acmix import ACmix
 from acmix_bench.ops.native import build
 from acmix_bench.ops.native import operators as native
-
-CLOSE = {torch.float32: 1e-5, torch.float64: 1e-11}
-# Each takes its time to build; the others are tested by `nox -s full`.
-WIDTHS = [(torch.float32, 16), (torch.float32, 8), (torch.float64, 8)]
-WIDTHS += [(torch.float32, 4), (torch.float64, 4), (torch.float64, 2)] if FULL else []
-EXAMPLES = 50 if FULL else 6
-
-
-def served(dtype: torch.dtype, lanes: int) -> bool:
-    """Whether this CPU has vectors of so many."""
-    return not MISSING and lanes * dtype.itemsize <= build.WIDTHS[build.instructions()]
-
-
-SERVED = [pytest.param(*width, id=f"{width[0]}-{width[1]}"[6:]) for width in WIDTHS if served(*width)]
-
-
-def apart(ours: Tensor, theirs: Tensor) -> float:
-    """The largest difference, relative to the largest value."""
-    return ((ours.double() - theirs.double()).abs().max() / theirs.abs().max().clamp(min=1e-30)).item()
 
 
 def compared(ours, literal, inputs: list[Tensor], dtype: torch.dtype) -> float:
@@ -91,6 +72,7 @@ def test_attention(dtype, lanes, window, stride, heads, vectors, height, width, 
     width=st.integers(1, 20),
 )
 @example(kernel=3, stride=1, inputs=12, outputs=4, vectors=2, height=7, width=7)
+@example(kernel=3, stride=3, inputs=2, outputs=3, vectors=1, height=7, width=18)
 def test_convolution_path(dtype, lanes, kernel, stride, inputs, outputs, vectors, height, width) -> None:
     groups = lanes * vectors
     maps = torch.randn(2, height, width, inputs * groups, dtype=torch.float64)
@@ -101,37 +83,6 @@ def test_convolution_path(dtype, lanes, kernel, stride, inputs, outputs, vectors
 
     ours = compared(lambda *x: native.convolution_path(*x, stride=stride), literal, [maps, weights], dtype)
     assert ours < CLOSE[dtype]
-
-
-@needs_compiler
-@pytest.mark.parametrize(("dtype", "lanes"), SERVED)
-@settings(deadline=None, max_examples=EXAMPLES)
-@given(
-    kernel=st.sampled_from([1, 3, 5]),
-    stride=st.integers(1, 3),
-    values=st.integers(1, 13),
-    outputs=st.integers(1, 7),
-    vectors=st.integers(1, 2),
-    height=st.integers(1, 12),
-    width=st.integers(1, 20),
-    biased=st.booleans(),
-)
-@example(kernel=3, stride=1, values=9, outputs=3, vectors=2, height=8, width=7, biased=True)
-def test_connected_path(dtype, lanes, kernel, stride, values, outputs, vectors, height, width, biased) -> None:
-    groups, taps = lanes * vectors, kernel**2
-    maps = torch.randn(2, height, width, values * groups, dtype=torch.float64)
-    weight, bias = torch.randn(taps, values, dtype=torch.float64), torch.randn(taps, dtype=torch.float64)
-    weights = torch.randn(groups * outputs, taps, kernel, kernel, dtype=torch.float64)
-    sizes = {"outputs": outputs, "kernel_size": kernel, "stride": stride}
-
-    def ours(maps: Tensor, weight: Tensor, weights: Tensor, *bias: Tensor) -> Tensor:
-        return native.connected_path(maps, weight, *bias or (None,), weights, stride=stride)
-
-    def literal(maps: Tensor, weight: Tensor, weights: Tensor, *bias: Tensor) -> Tensor:
-        return reference.convolution_path(maps, weight, *bias or (None,), weights, **sizes)
-
-    inputs = [maps, weight, weights, *([bias] if biased else [])]
-    assert compared(ours, literal, inputs, dtype) < 2 * CLOSE[dtype]
 
 
 def both(dtype: torch.dtype, *sizes: int, **axes: object) -> tuple[nn.Module, nn.Module]:
@@ -261,8 +212,6 @@ def test_torch_sees_operators() -> None:
     torch.library.opcheck(torch.ops.acmix_bench.local_attention.default, (qkv, position, 2, 3, 2))
     kernel = torch.randn(8, 6, 3, 3, dtype=torch.float64, requires_grad=True)
     torch.library.opcheck(torch.ops.acmix_bench.convolution_path.default, (qkv, kernel, 2))
-    weight, bias = (torch.randn(*sizes, dtype=torch.float64, requires_grad=True) for sizes in ((6, 3), (6,)))
-    torch.library.opcheck(torch.ops.acmix_bench.connected_path.default, (qkv[..., :12], weight, bias, kernel[:8], 2))
 
 
 @needs_compiler

@@ -1,9 +1,10 @@
 """The local operator in C++: torch operators round the kernels beside this file.
 
 `operator` is the whole of ACmix for inference: the projection, both paths and their mix, a band of rows at a time, so
-that q, k and v never leave a core's cache. For training there are its parts, `local_attention` and `convolution_path`,
-with their gradients. All are functions of torch's own kind (`torch.ops.acmix_bench.*`): torch.compile, export and
-counters of operations see them by name, with their shapes. docs/architecture.md tells how the kernels work.
+that q, k and v never leave a core's cache; `connected_path` is a convolution path whose layer does not fold. For
+training there are parts, `local_attention` and `convolution_path`, with their gradients. All are functions of torch's
+own kind (`torch.ops.acmix_bench.*`): torch.compile, export and counters of operations see them by name, with their
+shapes. docs/architecture.md tells how the kernels work.
 
 Shape letters: B batch, C channels, N heads, d = C / N, H W map, h w query grid, i maps of a group, k kernel.
 """
@@ -179,18 +180,6 @@ def _path_gradient(context: Any, gradient: Tensor) -> Any:
     return *_ops.convolution_path_backward(gradient, *context.saved_tensors, context.stride), None
 
 
-def _connected_gradient(context: Any, gradient: Tensor) -> Any:
-    """The fully connected layer runs again, in torch: its output is several maps large."""
-    maps, weight, bias, kernel = context.saved_tensors
-    values = maps.unflatten(-1, (weight.shape[1], -1))
-    connected = weight @ values if bias is None else weight @ values + bias[:, None]
-    to_connected, to_kernel = _ops.convolution_path_backward(gradient, connected.flatten(-2), kernel, context.stride)
-    to_connected = to_connected.unflatten(-1, (weight.shape[0], -1))
-    to_weight = torch.einsum("bhwme,bhwie->mi", to_connected, values)
-    to_bias = None if bias is None else to_connected.sum((0, 1, 2, 4))
-    return (weight.t() @ to_connected).flatten(-2), to_weight, to_bias, to_kernel, None
-
-
 def _no_gradient(context: Any, *_: Any) -> Any:
     raise NotImplementedError("the native operator has no such derivative; use implementation=production")
 
@@ -200,7 +189,6 @@ GRADIENTS: dict[
 ] = {  # and what each needs of the forward pass
     "local_attention": (_attention_gradient, _keep_attention),
     "convolution_path": (_path_gradient, _keep_path),
-    "connected_path": (_connected_gradient, _keep_path),
 }
 for _name in KERNELS:
     _gradient, _keep = GRADIENTS.get(_name, (_no_gradient, None))
@@ -228,7 +216,7 @@ def convolution_path(maps: Tensor, kernel: Tensor, *, stride: int) -> Tensor:
 
 
 def connected_path(maps: Tensor, weight: Tensor, bias: Tensor | None, kernel: Tensor, *, stride: int) -> Tensor:
-    """`convolution_path` after a fully connected layer over the values of each group and pixel, not folded into it.
+    """`convolution_path` after a fully connected layer that does not fold into it, for inference.
 
     Args:
         maps: (B, H, W, i * d), value j of group e at j * d + e.

@@ -18,7 +18,7 @@ struct Rows {
 
     Rows(long width, long vectors, long kernel, long stride, long count)
         : width(width), count(count),
-          plane(rounded_up((width + stride - 1) / stride, TILE_WIDTH) + (kernel - 1) / stride), next(stride * plane * V),
+          plane(rounded_up((width + stride - 1) / stride, TILE_WIDTH) + (kernel + stride - 2) / stride), next(stride * plane * V),
           size(vectors * next), memory(count * size) {
         std::fill_n(memory.data, count * size, T(0));
         const auto placed = [&](long c) { return (c % stride * plane + c / stride) * V; };
