@@ -50,7 +50,10 @@ COMMANDS = {name: command for name, command in GROUP.commands.items() if not com
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 BLOCKS = [(page, *block) for page in PAGES for block in FENCE.findall(TEXT[page])]
 SHOWN = [(info.removeprefix("text "), block) for _, info, block in BLOCKS if info.startswith("text")]
-RUNS = ("paths", "speed", "training", "speed-default", "latency", "memory", "native", "ledger", "backbones")
+RUNS = (
+    *("paths", "speed", "training", "speed-default", "latency", "memory", "native", "native-networks", "ledger"),
+    "backbones",
+)
 ALL_RUNS = sorted(path.parent for path in (ROOT / "results" / "shown").glob("*/run.json"))
 
 

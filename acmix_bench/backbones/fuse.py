@@ -21,7 +21,7 @@ from acmix_bench.ops.convolution import (
     ConvolutionPath,
     convolve_groups,
     fold,
-    folding_pays,
+    folds,
     gather_groups,
     shift_kernel,
 )
@@ -67,26 +67,38 @@ class FusedPath(Fused):
 
     def __init__(self, original: ConvolutionPath, factor: Tensor, shift: Tensor | None) -> None:
         super().__init__()
-        self.maps, self.outputs, self.stride = original.maps, original.outputs, original.stride
+        self.groups, self.maps, self.stride = original.groups, original.maps, original.stride
+        self.implementation = original.implementation
         layer, kernel = original.fully_connected, original.kernel
         if kernel is None:
             kernel = shift_kernel(len(factor), original.kernel_size).to(layer.weight)
         kernel = kernel * factor[:, None, None, None]
-        self.folds = layer.bias is None and folding_pays(self.maps, self.outputs, kernel.shape[-1], self.stride)
+        self.folds = folds(layer.weight, layer.bias, kernel, outputs=original.outputs, stride=self.stride)
         if not self.folds:
             self.fully_connected = layer
         self.register_buffer("kernel", fold(layer.weight, kernel) if self.folds else kernel)
         self.register_buffer("shift", shift)
 
     def forward(self, maps: Tensor) -> Tensor:
+        if self._is_native(maps):
+            return self._in_cpp(maps)
         maps_BHWc = gather_groups(maps, self.maps)
         if not self.folds:
             maps_BHWc = self.fully_connected(maps_BHWc.unflatten(-1, (-1, self.maps))).flatten(-2)
         return convolve_groups(maps_BHWc, self.kernel, self.shift, stride=self.stride)
 
-    def is_native(self, x: Tensor) -> bool:
-        """Where it could be, the whole operator is a `FusedOperator`."""
-        return False
+    def _is_native(self, maps: Tensor) -> bool:
+        if self.implementation == "production" or (not self.folds and torch.is_grad_enabled()):
+            return False
+        return native.why_not(maps, self.groups, stride=self.stride, kernel=self.kernel.shape[-1]) is None
+
+    def _in_cpp(self, maps: Tensor) -> Tensor:
+        if self.folds:
+            out = native.convolution_path(maps, self.kernel, stride=self.stride)
+        else:
+            layer = self.fully_connected
+            out = native.connected_path(maps, layer.weight, layer.bias, self.kernel, stride=self.stride)
+        return out if self.shift is None else out + self.shift
 
 
 class FusedMix(Fused):

@@ -72,7 +72,7 @@ class ACmix(nn.Module):
         if self.implementation != "reference":
             x = x.contiguous(memory_format=torch.channels_last)
         is_native = self._is_native(x)
-        if is_native and not torch.is_grad_enabled() and (self.paths == "attention" or self.convolution.is_native(x)):
+        if is_native and self._goes_at_once(x):
             return self._at_once(x)
         qkv_BHWc = self.qkv(x).permute(0, 2, 3, 1)
         if self.paths == "conv":
@@ -104,6 +104,15 @@ class ACmix(nn.Module):
         attend = reference.local_attention if self.implementation == "reference" else attention.local_attention
         q, k, v = qkv_BHWc.chunk(3, dim=-1)
         return attend(q, k, v, position, **sizes)
+
+    def _goes_at_once(self, x: Tensor) -> bool:
+        """Whether what is native is so in one call: for inference, with a convolution path that folds."""
+        if torch.is_grad_enabled():
+            return False
+        if self.paths == "attention":
+            return True
+        path = self.convolution
+        return isinstance(path, ConvolutionPath) and path.folds and path.is_native(x)
 
     def _at_once(self, x: Tensor) -> Tensor:
         """The whole operator in one call of C++, for inference: q, k and v are never in memory."""

@@ -9,6 +9,7 @@ C channels each), k kernel, m = k^2, H W map, h w output grid.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, TypedDict, Unpack
 
 import torch
@@ -88,13 +89,16 @@ class ConvolutionPath(nn.Module):
 
     def forward(self, maps: Tensor, *, factor: Tensor | None = None) -> Tensor:
         """Run the path; a `factor` of its output goes into the fully connected layer."""
-        if self.is_native(maps):
+        is_native = self.is_native(maps)
+        if is_native and self.folds:
             return native.convolution_path(maps, self.folded(factor), stride=self.stride)
-        run = reference.convolution_path if self.implementation == "reference" else convolution_path
         weight: Tensor = self.fully_connected.weight
         bias: Tensor | None = self.fully_connected.bias
         if factor is not None:
             weight, bias = weight * factor, None if bias is None else bias * factor
+        if is_native and self.kernel is not None:
+            return native.connected_path(maps, weight, bias, self.kernel, stride=self.stride)
+        run = reference.convolution_path if self.implementation == "reference" else convolution_path
         return run(
             maps,
             weight.to(maps.dtype),
@@ -106,16 +110,18 @@ class ConvolutionPath(nn.Module):
         )
 
     def is_native(self, maps: Tensor) -> bool:
-        """Whether it runs in C++: folded into one grouped convolution, where that is cheaper."""
-        if self.implementation not in ("auto", "native") or not self.folds:
+        """Whether it runs in C++. The two steps apart have no gradient there, where torch is as fast."""
+        if self.implementation not in ("auto", "native") or self.kernel is None:
+            return False
+        if not self.folds and torch.is_grad_enabled():
             return False
         return native.why_not(maps, self.groups, stride=self.stride, kernel=self.kernel_size) is None
 
     @property
     def folds(self) -> bool:
         """Whether it is one grouped convolution."""
-        pays = folding_pays(self.maps, self.outputs, self.kernel_size, self.stride)
-        return self.kernel is not None and self.fully_connected.bias is None and pays
+        layer = self.fully_connected
+        return folds(layer.weight, layer.bias, self.kernel, outputs=self.outputs, stride=self.stride)
 
     def folded(self, factor: Tensor | None = None) -> Tensor:
         """The one convolution's kernel, (C, i, k, k), times a factor."""
@@ -169,7 +175,7 @@ def convolution_path(
     """
     inputs = weight.shape[1]
     maps_BHWc = gather_groups(maps, inputs)
-    if kernel is not None and bias is None and folding_pays(inputs, outputs, kernel_size, stride):
+    if kernel is not None and folds(weight, bias, kernel, outputs=outputs, stride=stride):
         return convolve_groups(maps_BHWc, fold(weight, kernel), stride=stride)
     connected_BHWdm = F.linear(maps_BHWc.unflatten(-1, (-1, inputs)), weight, bias)
     if kernel is None:
@@ -177,11 +183,19 @@ def convolution_path(
     return convolve_groups(connected_BHWdm.flatten(-2), kernel, stride=stride)
 
 
+def folds(weight: Tensor, bias: Tensor | None, kernel: Tensor | None, *, outputs: int, stride: int) -> bool:
+    """Whether the layer (k^2, i) goes into the grouped kernel.
+
+    A layer with a bias never does: at the edge the zero padding would have to leave its bias out.
+    """
+    taps, maps = weight.shape
+    return kernel is not None and bias is None and folding_pays(maps, outputs, math.isqrt(taps), stride)
+
+
 def folding_pays(maps: int, outputs: int, kernel_size: int, stride: int) -> bool:
     """Whether the folded convolution needs no more multiply-adds than the two steps apart.
 
     A group and pixel of the output grid costs i k^2 N folded, and i k^2 s^2 + k^4 N apart: the layer runs at full size.
-    A layer with a bias is never folded: at the edge the zero padding would have to leave its bias out.
     """
     return maps * outputs <= maps * stride**2 + kernel_size**2 * outputs
 

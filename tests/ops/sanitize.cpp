@@ -37,10 +37,15 @@ static void convolve(long height, long width, long groups, long inputs, long out
     const auto maps = numbers(batch * height * width * inputs * groups), out = numbers(batch * h * w * outputs * groups);
     const auto weights = numbers(groups * outputs * inputs * kernel * kernel);
     std::vector<T> result(out.size()), gradient(weights.size());
-    const ConvolutionSizes s = {batch, height, width,           groups, inputs, outputs, kernel, stride,
+    const long values = 1 + width % 4;
+    const auto unconnected = numbers(batch * height * width * values * groups), connection = numbers(values * inputs);
+    ConvolutionSizes s = {batch, height, width,           groups, inputs, outputs, kernel, stride,
                                 2,     inputs * groups, 0,      0,      1};
-    convolution_forward(&s, maps.data(), weights.data(), result.data());
+    const Connection none = {}, layer = {values, connection.data(), connection.data()};
+    convolution_forward(&s, &none, maps.data(), weights.data(), result.data());
     convolution_backward(&s, maps.data(), out.data(), gradient.data());
+    s.in_channels = values * groups;
+    convolution_forward(&s, &layer, unconnected.data(), weights.data(), result.data());
 }
 
 int main() {

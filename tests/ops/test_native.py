@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from native_here import FULL, MISSING, needs_compiler
+from native_here import CLOSE, EXAMPLES, SERVED, apart, needs_compiler
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,25 +18,6 @@ from acmix_bench.ops import convolution, reference
 from acmix_bench.ops.acmix import ACmix
 from acmix_bench.ops.native import build
 from acmix_bench.ops.native import operators as native
-
-CLOSE = {torch.float32: 1e-5, torch.float64: 1e-11}
-# Each takes its time to build; the others are tested by `nox -s full`.
-WIDTHS = [(torch.float32, 16), (torch.float32, 8), (torch.float64, 8)]
-WIDTHS += [(torch.float32, 4), (torch.float64, 4), (torch.float64, 2)] if FULL else []
-EXAMPLES = 50 if FULL else 6
-
-
-def served(dtype: torch.dtype, lanes: int) -> bool:
-    """Whether this CPU has vectors of so many."""
-    return not MISSING and lanes * dtype.itemsize <= build.WIDTHS[build.instructions()]
-
-
-SERVED = [pytest.param(*width, id=f"{width[0]}-{width[1]}"[6:]) for width in WIDTHS if served(*width)]
-
-
-def apart(ours: Tensor, theirs: Tensor) -> float:
-    """The largest difference, relative to the largest value."""
-    return ((ours.double() - theirs.double()).abs().max() / theirs.abs().max().clamp(min=1e-30)).item()
 
 
 def compared(ours, literal, inputs: list[Tensor], dtype: torch.dtype) -> float:
@@ -91,6 +72,7 @@ def test_attention(dtype, lanes, window, stride, heads, vectors, height, width, 
     width=st.integers(1, 20),
 )
 @example(kernel=3, stride=1, inputs=12, outputs=4, vectors=2, height=7, width=7)
+@example(kernel=3, stride=3, inputs=2, outputs=3, vectors=1, height=7, width=18)
 def test_convolution_path(dtype, lanes, kernel, stride, inputs, outputs, vectors, height, width) -> None:
     groups = lanes * vectors
     maps = torch.randn(2, height, width, inputs * groups, dtype=torch.float64)

@@ -101,6 +101,7 @@ template <int A, int S, int COUNT>
 INLINE void dot_products(const Window<A, S>& window, const T* query, const T* key, vec (&out)[COUNT][A]) {
     vec total[COUNT][A] = {};
     const long query_row = window.depth * window.lanes;
+#pragma GCC unroll 4
     for (long e = 0; e < window.depth; ++e, key += S * window.REACH, query += V) {
         vec q[COUNT];
 #pragma GCC unroll 3

@@ -1,14 +1,14 @@
 // A grouped convolution whose lanes are groups: out[e][n] = sum over j, ky, kx of in[j][e] * weight[n][j][ky][kx][e].
 //
-// One vector of groups of one image at a time. The input rows at hand are copied to [j][plane][column][lane], zero
-// padded; column c stands in plane c % stride at c / stride, so that neighbouring outputs read neighbouring inputs. A tile
-// of up to 6 outputs of a row by up to 4 maps n is summed in registers; the weights are streamed in the order of use.
+// One vector of groups of one image at a time. The input rows at hand (rows.h) are copied, or where a fully connected layer
+// comes before the convolution, made by it. A tile of up to 6 outputs of a row by up to 4 maps n is summed in registers; the
+// weights are streamed in the order of use.
 //
 // Letters: B batch, H W map, h w output grid, D groups, I maps in, N maps out, K kernel.
 
 #pragma once
 
-#include "vectors.h"
+#include "rows.h"
 
 struct ConvolutionSizes {
     long batch, height, width, groups, inputs, outputs, kernel, stride, threads;
@@ -16,7 +16,14 @@ struct ConvolutionSizes {
     long in_by_group, out_by_group; // order of the channels: e * N + n (by group), or n * D + e
 };
 
-constexpr int LARGEST_KERNEL = 15, TILE_WIDTH = 6;  // of pixels; what is left of a row comes in tiles of 4 and 2
+// The layer before the convolution, the same for every group and pixel: I maps from some values j, at j * D + e of `maps`.
+struct Connection {
+    long values;
+    const T* weights;  // [value][map], or null: no such layer
+    const T* bias;     // [map]
+};
+
+constexpr int LARGEST_KERNEL = 15;
 
 // Read V groups of `count` maps of one pixel: to[j * step].
 INLINE void read_groups(const T* pixel, long e, long groups, long count, bool by_group, T* to, long step) {
@@ -34,20 +41,33 @@ INLINE void read_groups(const T* pixel, long e, long groups, long count, bool by
             for (long lane = 0; lane < V; ++lane) to[j * step + lane] = pixel[(e + lane) * count + j];
 }
 
+// COUNT vectors to [lane][COUNT].
+template <int COUNT>
+INLINE void interleave(const vec (&x)[COUNT], T* to) {
+    if constexpr (COUNT == 1) store(to, x[0]);
+    else if constexpr (COUNT == 2) store(to, zip<0>(x[0], x[1], EACH)), store(to + V, zip<1>(x[0], x[1], EACH));
+    else if constexpr (COUNT == 3) {
+        store(to, zip<0>(x[0], x[1], x[2], EACH)), store(to + V, zip<1>(x[0], x[1], x[2], EACH));
+        store(to + 2 * V, zip<2>(x[0], x[1], x[2], EACH));
+    } else {
+        const vec a = zip<0>(x[0], x[2], EACH), b = zip<0>(x[1], x[3], EACH);
+        const vec c = zip<1>(x[0], x[2], EACH), d = zip<1>(x[1], x[3], EACH);
+        store(to, zip<0>(a, b, EACH)), store(to + V, zip<1>(a, b, EACH));
+        store(to + 2 * V, zip<0>(c, d, EACH)), store(to + 3 * V, zip<1>(c, d, EACH));
+    }
+}
+
 // Write COUNT maps, from map n on, of V groups of one pixel.
 template <int COUNT>
 INLINE void write_groups(T* pixel, long e, long groups, long n, long outputs, bool by_group, const vec (&x)[COUNT]) {
     if (!by_group) {
         for (int i = 0; i < COUNT; ++i) store(pixel + (n + i) * groups + e, x[i]);
-    } else if (COUNT == 4 && outputs == 4) {
-        const vec a = zip<0>(x[0], x[2], EACH), b = zip<0>(x[1], x[3], EACH);
-        const vec c = zip<1>(x[0], x[2], EACH), d = zip<1>(x[1], x[3], EACH);
-        T* to = pixel + e * 4;
-        store(to, zip<0>(a, b, EACH)), store(to + V, zip<1>(a, b, EACH));
-        store(to + 2 * V, zip<0>(c, d, EACH)), store(to + 3 * V, zip<1>(c, d, EACH));
+    } else if (outputs == COUNT) {
+        interleave(x, pixel + e * COUNT);
     } else {
-        for (int i = 0; i < COUNT; ++i)
-            for (int lane = 0; lane < V; ++lane) pixel[(e + lane) * outputs + n + i] = x[i][lane];
+        T each[COUNT * V];
+        interleave(x, each);
+        for (int lane = 0; lane < V; ++lane) std::memcpy(pixel + (e + lane) * outputs + n, each + lane * COUNT, COUNT * sizeof(T));
     }
 }
 
@@ -114,7 +134,12 @@ INLINE void convolve_row(
         for (long ky = 0; ky < s.kernel; ++ky) at[ky] = rows[ky] ? rows[ky] + x * V : nullptr;
         long n = 0;
         for (; n + MOST <= s.outputs; n += MOST) tile(pixels, std::integral_constant<int, MOST>(), n);
-        for (; n < s.outputs; ++n) tile(pixels, std::integral_constant<int, 1>(), n);
+        const long left = s.outputs - n;
+        if constexpr (MOST == 4) {
+            if (left == 3) tile(pixels, std::integral_constant<int, 3>(), n);
+            if (left == 2) tile(pixels, std::integral_constant<int, 2>(), n);
+        }
+        if (left == 1) tile(pixels, std::integral_constant<int, 1>(), n);
         x += decltype(pixels)::value;
     };
     while (w - x > 4) all_maps(std::integral_constant<int, 6>());
@@ -123,34 +148,65 @@ INLINE void convolve_row(
 }
 
 // The input rows that are at hand, for one vector of groups.
-struct Rows {
+struct GroupRows : Rows {
     const ConvolutionSizes& s;
-    long plane, next, size;
-    std::vector<long> taps;
-    Scratch memory;
+    const Connection& layer;
 
-    Rows(const ConvolutionSizes& s, long w)
-        : s(s), plane(rounded_up(w, TILE_WIDTH) + (s.kernel - 1) / s.stride), next(s.stride * plane * V), size(s.inputs * next),
-          memory(s.kernel * size) {
-        std::fill_n(memory.data, s.kernel * size, T(0));
-        for (long kx = 0; kx < s.kernel; ++kx) taps.push_back((kx % s.stride * plane + kx / s.stride) * V);
+    GroupRows(const ConvolutionSizes& s, const Connection& layer)
+        : Rows(s.width, s.inputs, s.kernel, s.stride, s.kernel), s(s), layer(layer) {}
+
+    // Bring in row y of an image. Columns outside stay zero, as they are from the start.
+    void read(const T* image, long e, long y) const {
+        const T* row = image + y * s.width * s.in_channels + s.in_first;
+        if (layer.weights) return connect(row + e, at(y));
+        for (long x = 0; x < s.width; ++x)
+            read_groups(row + x * s.in_channels, e, s.groups, s.inputs, s.in_by_group, at(y) + place[x], next);
     }
 
-    T* at(long y) const { return memory.data + (y + s.kernel) % s.kernel * size; }
-
-    // Copy row y of an image. Columns outside stay zero, as they are from the start.
-    void read(const T* image, long e, long y) const {
-        T* to = at(y);
-        for (long x = 0; x < s.width; ++x) {
-            const long c = x + s.kernel / 2;
-            const T* pixel = image + (y * s.width + x) * s.in_channels + s.in_first;
-            read_groups(pixel, e, s.groups, s.inputs, s.in_by_group, to + (c % s.stride * plane + c / s.stride) * V, next);
+private:
+    void connect(const T* row, T* to) const {
+        for (long m = 0; m < s.inputs;) {
+            const auto run = [&](auto maps) INLINE_LAMBDA {
+                constexpr int MAPS = decltype(maps)::value, PIXELS = REGISTERS == 32 ? 3 : 1;
+                for (long x = 0; x < s.width; x += PIXELS) {
+                    vec total[PIXELS][MAPS];
+#pragma GCC unroll 3
+                    for (int p = 0; p < PIXELS; ++p)
+#pragma GCC unroll 9
+                        for (int i = 0; i < MAPS; ++i) total[p][i] = all(layer.bias[m + i]);
+                    const T* w = layer.weights + m;
+                    for (long j = 0; j < layer.values; ++j, w += s.inputs) {
+                        vec value[PIXELS];
+#pragma GCC unroll 3
+                        for (int p = 0; p < PIXELS; ++p) {
+                            value[p] = load(row + std::min(x + p, s.width - 1) * s.in_channels + j * s.groups);
+                            KEEP(value[p]);
+                        }
+#pragma GCC unroll 9
+                        for (int i = 0; i < MAPS; ++i) {
+                            vec by = all(w[i]);
+                            KEEP(by);
+#pragma GCC unroll 3
+                            for (int p = 0; p < PIXELS; ++p) total[p][i] += value[p] * by;
+                        }
+                    }
+#pragma GCC unroll 3
+                    for (int p = 0; p < PIXELS; ++p) {
+                        if (x + p >= s.width) break;
+#pragma GCC unroll 9
+                        for (int i = 0; i < MAPS; ++i) store(to + (m + i) * next + place[x + p], total[p][i]);
+                    }
+                }
+                m += MAPS;
+            };
+            if (s.inputs - m >= 9) run(std::integral_constant<int, 9>());
+            else run(std::integral_constant<int, 1>());
         }
     }
 };
 
 // maps (B, H, W, in_channels); weights [D / V][ky][j][kx][N][V]; out (B, h, w, N * D).
-void convolve(const ConvolutionSizes& s, const T* maps, const T* weights, T* out) {
+void convolve(const ConvolutionSizes& s, const Connection& layer, const T* maps, const T* weights, T* out) {
     const long S = s.stride, K = s.kernel, N = s.outputs, C = N * s.groups;
     const long h = (s.height + S - 1) / S, w = (s.width + S - 1) / S, blocks = s.groups / V;
     const long images = s.batch * blocks;
@@ -158,7 +214,7 @@ void convolve(const ConvolutionSizes& s, const T* maps, const T* weights, T* out
     const long band = (h + wanted - 1) / wanted, bands = (h + band - 1) / band;
 #pragma omp parallel num_threads(s.threads)
     {
-        Rows rows(s, w);
+        const GroupRows rows(s, layer);
         std::vector<const T*> at(K);
 #pragma omp for schedule(dynamic)
         for (long task = 0; task < images * bands; ++task) {
@@ -216,6 +272,7 @@ void convolve_backward(const ConvolutionSizes& whole, const T* maps, const T* gr
     const long S = whole.stride, K = whole.kernel, N = whole.outputs, C = N * whole.groups;
     const long h = (whole.height + S - 1) / S, w = (whole.width + S - 1) / S;
     const long parts = (whole.inputs + INPUTS - 1) / INPUTS, tap = N * V;
+    const Connection none = {};
     std::fill_n(weights, whole.groups * K * K * whole.inputs * N, T(0));
 #pragma omp parallel for schedule(dynamic) num_threads(whole.threads)
     for (long task = 0; task < whole.groups / V * parts; ++task) {
@@ -223,7 +280,7 @@ void convolve_backward(const ConvolutionSizes& whole, const T* maps, const T* gr
         ConvolutionSizes s = whole;
         s.inputs = std::min(long(INPUTS), whole.inputs - first);
         s.in_first += first * s.groups;
-        const Rows rows(s, w);
+        const GroupRows rows(s, none);
         const Scratch row(w * N * V);
         T* result = weights + e * K * K * whole.inputs * N;
         for (long b = 0; b < s.batch; ++b)

@@ -19,8 +19,9 @@ extern "C" void pack_projection(const T* weights, long channels, long inputs, T*
     pack_weights(weights, channels, inputs, to, threads);
 }
 
-extern "C" void convolution_forward(const ConvolutionSizes* s, const T* maps, const T* weights, T* out) {
-    convolve(*s, maps, weights, out);
+extern "C" void convolution_forward(
+    const ConvolutionSizes* s, const Connection* layer, const T* maps, const T* weights, T* out) {
+    convolve(*s, *layer, maps, weights, out);
 }
 
 extern "C" int attention_backward(const AttentionGradient* o) {

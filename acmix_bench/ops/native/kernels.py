@@ -65,6 +65,10 @@ class _Convolution(ctypes.Structure):
     )
 
 
+class _Connection(ctypes.Structure):
+    _fields_ = _fields("values", "weights bias")
+
+
 def _run(kernel: Callable[..., int], sizes: ctypes.Structure) -> None:
     """Run a kernel that has some windows and strides alone."""
     if kernel(ctypes.byref(sizes)):
@@ -178,13 +182,37 @@ def empty_convolution(maps: Tensor, kernel: Tensor, stride: int) -> Tensor:
     return maps.new_empty(batch, *grid(height, width, stride), kernel.shape[0])
 
 
+def connected_path(maps: Tensor, weight: Tensor, bias: Tensor | None, kernel: Tensor, stride: int) -> Tensor:
+    """(B, H, W, i * d), (m, i), (m,) and (C, m, k, k) to (B, h, w, C), channels e-major."""
+    out = empty_connected(maps, weight, bias, kernel, stride)
+    inputs, values = weight.shape
+    groups = maps.shape[-1] // values
+    packed = pack_kernel(kernel, groups, lanes_of(maps.dtype, groups))
+    turned, bias = weight.t().contiguous(), maps.new_zeros(inputs) if bias is None else bias.contiguous()
+    layer = _Connection(values, _at(turned), _at(bias))
+    return _convolved(maps, packed, out, layer, stride=stride, in_by_group=False, out_by_group=True)
+
+
+def empty_connected(maps: Tensor, weight: Tensor, bias: Tensor | None, kernel: Tensor, stride: int) -> Tensor:
+    """As `connected_path`, without values."""
+    return empty_convolution(maps, kernel, stride)
+
+
 def _convolved(
-    maps: Tensor, packed: Tensor, out: Tensor, *, stride: int, in_by_group: bool, out_by_group: bool
+    maps: Tensor,
+    packed: Tensor,
+    out: Tensor,
+    layer: _Connection | None = None,
+    *,
+    stride: int,
+    in_by_group: bool,
+    out_by_group: bool,
 ) -> Tensor:
     maps = maps.contiguous()
     sizes = _sizes_of(maps, packed, stride=stride, in_by_group=in_by_group, out_by_group=out_by_group)
     built = build.load(SCALARS[maps.dtype], packed.shape[-1])
-    built.convolution_forward(ctypes.byref(sizes), *map(_pointer, (maps, packed, out)))
+    layer = layer or _Connection()
+    built.convolution_forward(ctypes.byref(sizes), ctypes.byref(layer), *map(_pointer, (maps, packed, out)))
     return out
 
 

@@ -34,19 +34,17 @@ struct Band {
     const Operator& o;
     const W window;
     const long N, D, C, K, query_row;
-    MapRows<S> maps;
+    MapRows maps;
     Scratch keys, values, queries, scores;
     ConvolutionSizes path;
-    std::vector<long> taps;
 
     Band(const Operator& o)
         : o(o), window(o.height, o.width, o.depth), N(o.heads), D(o.depth), C(N * D), K(o.path ? o.kernel : 1),
           query_row(D * window.lanes),
-          maps(o.width, 3 * C, K, kept(o, window, K), rounded_up(window.w, TILE_WIDTH) + (K - 1) / S),
+          maps(o.width, 3 * C, K, S, kept(o, window, K)),
           keys(W::SPAN * N * window.key_size()), values(W::SPAN * N * window.value_size()), queries(ROWS * query_row),
           scores(ROWS * W::TAPS * V), path() {
         path.inputs = 3 * N, path.outputs = N, path.kernel = K;
-        for (long kx = 0; kx < K; ++kx) taps.push_back((kx % S * maps.plane + kx / S) * V);
     }
 
     static long kept(const Operator& o, const W& window, long K) {
@@ -67,15 +65,19 @@ struct Band {
             const long wanted = maps.count >= o.height ? upto(end) : upto(y + rows);
             fill(b, projected, wanted);
             projected = std::max(projected, wanted);
-            for (padded = std::max(padded, y * S); padded < (y + rows - 1) * S + A; ++padded)
-                for (long n = 0; n < N; ++n) {
-                    const T* k = maps.at(window.row(padded)) + (C + n * D) / V * maps.next;
-                    const T* position = o.position + window.row(padded) * o.width * D;
-                    window.transpose_row(k, maps.place.data(), maps.next, position, key(n, padded));
-                    window.copy_row(k + C / V * maps.next, maps.place.data(), maps.next, nullptr, value(n, padded));
-                }
+            for (padded = std::max(padded, y * S); padded < (y + rows - 1) * S + A; ++padded) arrange(padded);
             if (o.path) convolve(b, y, rows);
             for (long n = 0; n < N; ++n) attend(b, n, y, rows);
+        }
+    }
+
+    // Bring keys and values of one padded row into the order in which attention reads them.
+    void arrange(long padded) const {
+        for (long n = 0; n < N; ++n) {
+            const T* k = maps.at(window.row(padded)) + (C + n * D) / V * maps.next;
+            const T* position = o.position + window.row(padded) * o.width * D;
+            window.transpose_row(k, maps.place.data(), maps.next, position, key(n, padded));
+            window.copy_row(k + C / V * maps.next, maps.place.data(), maps.next, nullptr, value(n, padded));
         }
     }
 
@@ -94,54 +96,72 @@ struct Band {
                     const long row = r * S - K / 2 + ky;
                     at[ky] = row < 0 || row >= o.height ? nullptr : maps.at(row) + e / V * maps.next;
                 }
-                convolve_row(path, at.data(), taps.data(), D / V * maps.next, o.path + e * K * K * 3 * N * N,
+                convolve_row(path, at.data(), maps.taps.data(), D / V * maps.next, o.path + e * K * K * 3 * N * N,
                              o.shift ? o.shift + e * N : nullptr, window.w, C, o.out + (b * window.h + r) * window.w * C, e,
                              D, true);
             }
     }
 
     void attend(long b, long n, long y, long rows) const {
+        arrange_queries(n, y, rows);
+        for (long x = 0; x < window.w; x += V) {
+            score(n, y, x, rows);
+            for (long r = 0; r < rows; ++r) {
+                T inverse[V];
+                soften(b, n, y, x, r, inverse);
+                aggregate(b, n, y, x, r, inverse);
+            }
+        }
+    }
+
+    void arrange_queries(long n, long y, long rows) const {
         const T scale = T(LOG2_E / std::sqrt(double(D)));
         for (long r = 0; r < rows; ++r)
             window.transpose_queries(maps.at((y + r) * S) + n * D / V * maps.next, maps.place.data(), maps.next, scale,
                                      queries.data + r * query_row);
-        for (long x = 0; x < window.w; x += V) {
-            const long count = std::min(long(V), window.w - x);
-            const T* query = queries.data + x * D;
-            block_products<A, S>(
-                window, query, rows, [&](long p) { return key(n, y * S + p) + x * D / V * S * W::REACH; }, scores.data);
-            for (long r = 0; r < rows; ++r) {
-                T* weights = scores.data + r * W::TAPS * V;
-                vec most, total;
-                exponentials<A>(weights, most, total);
-                T inverse[V];
-                store(inverse, 1 / total);
-                if (o.statistics) {
-                    const long queries = o.batch * N * window.h * window.w;
-                    T* at = o.statistics + ((b * N + n) * window.h + y + r) * window.w + x;
-                    for (long i = 0; i < count; ++i) at[i] = most[i], at[queries + i] = inverse[i];
-                }
-                T* results = o.out + ((b * window.h + y + r) * window.w + x) * C + n * D;
-                over_tiles(D, count, [&](auto vectors, long q, long e) INLINE_LAMBDA {
-                    constexpr int VECTORS = decltype(vectors)::value, QUERIES = TILE<VECTORS>;
-                    const T* at[A];
-                    for (int ky = 0; ky < A; ++ky)
-                        at[ky] = value(n, (y + r) * S + ky) + e * window.padded + S * (x + q) * V;
-                    vec sums[QUERIES][VECTORS], by[VECTORS];
-                    weighted_sum<A, S>(weights + q, at, window.padded * V, sums);
-                    for (int j = 0; j < VECTORS; ++j) by[j] = o.factor ? load(o.factor + n * D + e + j * V) : all(1);
+    }
+
+    // The scores of a block.
+    INLINE void score(long n, long y, long x, long rows) const {
+        block_products<A, S>(
+            window, queries.data + x * D, rows, [&](long p) { return key(n, y * S + p) + x * D / V * S * W::REACH; },
+            scores.data);
+    }
+
+    // Row r's scores to exponentials, and one over the sum of each query's.
+    INLINE void soften(long b, long n, long y, long x, long r, T* inverse) const {
+        vec most, total;
+        exponentials<A>(scores.data + r * W::TAPS * V, most, total);
+        store(inverse, 1 / total);
+        if (!o.statistics) return;
+        const long queries = o.batch * N * window.h * window.w, count = std::min(long(V), window.w - x);
+        T* at = o.statistics + ((b * N + n) * window.h + y + r) * window.w + x;
+        for (long i = 0; i < count; ++i) at[i] = most[i], at[queries + i] = inverse[i];
+    }
+
+    // The weighted sums of row r's values, to the output.
+    INLINE void aggregate(long b, long n, long y, long x, long r, const T* inverse) const {
+        const long count = std::min(long(V), window.w - x);
+        const T* weights = scores.data + r * W::TAPS * V;
+        T* results = o.out + ((b * window.h + y + r) * window.w + x) * C + n * D;
+        over_tiles(D, count, [&](auto vectors, long q, long e) INLINE_LAMBDA {
+            constexpr int VECTORS = decltype(vectors)::value, QUERIES = TILE<VECTORS>;
+            const T* at[A];
+            for (int ky = 0; ky < A; ++ky)
+                at[ky] = value(n, (y + r) * S + ky) + e * window.padded + S * (x + q) * V;
+            vec sums[QUERIES][VECTORS], by[VECTORS];
+            weighted_sum<A, S>(weights + q, at, window.padded * V, sums);
+            for (int j = 0; j < VECTORS; ++j) by[j] = o.factor ? load(o.factor + n * D + e + j * V) : all(1);
 #pragma GCC unroll 16
-                    for (int p = 0; p < QUERIES; ++p) {
-                        if (q + p >= count) break;
-                        for (int j = 0; j < VECTORS; ++j) {
-                            T* result = results + (q + p) * C + e + j * V;
-                            const vec attended = sums[p][j] * inverse[q + p] * by[j];
-                            store(result, o.path ? load(result) + attended : attended);
-                        }
-                    }
-                });
+            for (int p = 0; p < QUERIES; ++p) {
+                if (q + p >= count) break;
+                for (int j = 0; j < VECTORS; ++j) {
+                    T* result = results + (q + p) * C + e + j * V;
+                    const vec attended = sums[p][j] * inverse[q + p] * by[j];
+                    store(result, o.path ? load(result) + attended : attended);
+                }
             }
-        }
+        });
     }
 };
 

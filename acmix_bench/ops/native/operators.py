@@ -1,9 +1,10 @@
 """The local operator in C++: torch operators round the kernels beside this file.
 
 `operator` is the whole of ACmix for inference: the projection, both paths and their mix, a band of rows at a time, so
-that q, k and v never leave a core's cache. For training there are its parts, `local_attention` and `convolution_path`,
-with their gradients. All are functions of torch's own kind (`torch.ops.acmix_bench.*`): torch.compile, export and
-counters of operations see them by name, with their shapes. docs/architecture.md tells how the kernels work.
+that q, k and v never leave a core's cache; `connected_path` is a convolution path whose layer does not fold. For
+training there are parts, `local_attention` and `convolution_path`, with their gradients. All are functions of torch's
+own kind (`torch.ops.acmix_bench.*`): torch.compile, export and counters of operations see them by name, with their
+shapes. docs/architecture.md tells how the kernels work.
 
 Shape letters: B batch, C channels, N heads, d = C / N, H W map, h w query grid, i maps of a group, k kernel.
 """
@@ -85,6 +86,12 @@ def _path_macs(arguments: Any, out: Tensor) -> int:
     return int(out.numel() * kernel[0].numel())
 
 
+def _connected_macs(arguments: Any, out: Tensor) -> int:
+    """The fully connected layer, at full size, then the convolution."""
+    maps, weight, _bias, kernel, _stride = arguments
+    return maps.numel() * weight.shape[0] + _path_macs((None, kernel), out)
+
+
 def _path_backward_macs(arguments: Any, _: Any) -> int:
     """The gradient of the weights takes what the forward pass took; that of the maps is computed at stride 1."""
     gradient, maps, kernel, _stride = arguments
@@ -106,6 +113,7 @@ MACS: dict[str, Callable[[Any, Any], int]] = {
     "local_attention": _attention_macs,
     "local_attention_backward": _attention_backward_macs,
     "convolution_path": _path_macs,
+    "connected_path": _connected_macs,
     "convolution_path_backward": _path_backward_macs,
     "operator": _operator_macs,
 }
@@ -114,6 +122,7 @@ SCHEMAS = {
     "local_attention_backward": "(Tensor gradient, Tensor qkv, Tensor position, Tensor out, Tensor statistics, "
     "int heads, int window, int stride) -> (Tensor, Tensor)",
     "convolution_path": "(Tensor maps, Tensor kernel, int stride) -> Tensor",
+    "connected_path": "(Tensor maps, Tensor weight, Tensor? bias, Tensor kernel, int stride) -> Tensor",
     "convolution_path_backward": "(Tensor gradient, Tensor maps, Tensor kernel, int stride) -> (Tensor, Tensor)",
     "pack_projection": "(Tensor weight, int lanes) -> Tensor",
     "operator": "(Tensor x, Tensor projection, Tensor bias, Tensor position, Tensor? factor, Tensor? path, "
@@ -126,6 +135,7 @@ KERNELS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {  # on the 
         lambda gradient, qkv, position, *_: (qkv.new_empty(qkv.shape), position.new_empty(position.shape)),
     ),
     "convolution_path": (kernels.convolution_path, kernels.empty_convolution),
+    "connected_path": (kernels.connected_path, kernels.empty_connected),
     "convolution_path_backward": (
         kernels.convolution_path_backward,
         lambda gradient, maps, kernel, _: (maps.new_empty(maps.shape), kernel.new_empty(kernel.shape)),
@@ -202,6 +212,18 @@ def convolution_path(maps: Tensor, kernel: Tensor, *, stride: int) -> Tensor:
         (B, h, w, C), channels e-major (e * N + n).
     """
     out: Tensor = _ops.convolution_path(maps, kernel, stride)
+    return out
+
+
+def connected_path(maps: Tensor, weight: Tensor, bias: Tensor | None, kernel: Tensor, *, stride: int) -> Tensor:
+    """`convolution_path` after a fully connected layer that does not fold into it, for inference.
+
+    Args:
+        maps: (B, H, W, i * d), value j of group e at j * d + e.
+        weight: (m, i), the layer; `bias` is its (m,) or None.
+        kernel: (C, m, k, k), channels e-major.
+    """
+    out: Tensor = _ops.connected_path(maps, weight, bias, kernel, stride)
     return out
 
 

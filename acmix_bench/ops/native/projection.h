@@ -1,11 +1,8 @@
-// The rows of a map that a thread has at hand, projected from the input: q, k and v never leave the cache.
-//
-// A row is [vector of channels][plane][column][lane], zero padded by half of the convolution's kernel: column c of the
-// padded map stands in plane c % S at c / S, so that the convolution's outputs read neighbours at any stride.
+// A 1x1 projection of the input into rows that a thread has at hand: q, k and v never leave the cache.
 
 #pragma once
 
-#include "vectors.h"
+#include "rows.h"
 
 // Bring a 1x1 convolution's weights (channels, inputs) into the order that project() reads.
 void pack_weights(const T* weights, long channels, long inputs, T* to, long threads) {
@@ -28,24 +25,11 @@ void pack_weights(const T* weights, long channels, long inputs, T* to, long thre
     }
 }
 
-template <int S>
-struct MapRows {
-    long width, channels, count;  // columns of the map, channels of a pixel, rows that are kept
-    long plane, next, size;       // columns of a plane, numbers to the next vector of channels, numbers of a row
-    std::vector<long> place;      // of each column, in numbers
-    Scratch memory;
+struct MapRows : Rows {
+    long channels;  // of a pixel
 
-    MapRows(long width, long channels, long kernel, long count, long plane)
-        : width(width), channels(channels), count(count), plane(plane), next(S * plane * V), size(channels / V * next),
-          memory(count * size) {
-        std::fill_n(memory.data, count * size, T(0));
-        for (long x = 0; x < width; ++x) {
-            const long c = x + kernel / 2;
-            place.push_back((c % S * plane + c / S) * V);
-        }
-    }
-
-    T* at(long y) const { return memory.data + y % count * size; }
+    MapRows(long width, long channels, long kernel, long stride, long count)
+        : Rows(width, channels / V, kernel, stride, count), channels(channels) {}
 
     // Bring in rows `begin` to `end` of a map (H, W, channels) that is there already.
     void copy(const T* map, long begin, long end) const {

@@ -68,24 +68,34 @@ INLINE T sum(vec x) {
     return total;
 }
 
-// Element i of one half of (a0, b0, a1, b1, ...): the first half, or the second one.
+// The elements of a and then b that stand at these places.
+template <int... PLACE>
+INLINE vec shuffle(vec a, vec b) {
+#ifdef __clang__
+    return __builtin_shufflevector(a, b, PLACE...);
+#else
+    return __builtin_shuffle(a, b, bits{PLACE...});
+#endif
+}
+
+// One half of (a0, b0, a1, b1, ...): the first half, or the second one.
 template <int HALF, int... I>
 INLINE vec zip(vec a, vec b, std::integer_sequence<int, I...>) {
-#ifdef __clang__
-    return __builtin_shufflevector(a, b, ((I + HALF * V) / 2 + I % 2 * V)...);
-#else
-    return __builtin_shuffle(a, b, bits{((I + HALF * V) / 2 + I % 2 * V)...});
-#endif
+    return shuffle<((I + HALF * V) / 2 + I % 2 * V)...>(a, b);
+}
+
+// One third of (a0, b0, c0, a1, ...).
+template <int THIRD, int... I>
+INLINE vec zip(vec a, vec b, vec c, std::integer_sequence<int, I...>) {
+    constexpr auto place = [](int i) { return (i + THIRD * V) / 3; };
+    constexpr auto of = [](int i) { return (i + THIRD * V) % 3; };
+    return shuffle<(of(I) == 2 ? V + place(I) : I)...>(shuffle<(of(I) == 1 ? V + place(I) : place(I))...>(a, b), c);
 }
 
 // The even elements (0) or the odd ones (1) of a and then b: the reverse of zip.
 template <int ODD, int... I>
 INLINE vec unzip(vec a, vec b, std::integer_sequence<int, I...>) {
-#ifdef __clang__
-    return __builtin_shufflevector(a, b, (2 * I + ODD)...);
-#else
-    return __builtin_shuffle(a, b, bits{(2 * I + ODD)...});
-#endif
+    return shuffle<(2 * I + ODD)...>(a, b);
 }
 
 constexpr auto EACH = std::make_integer_sequence<int, V>();
