@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from acmix_bench import backbones, data, meters
 from acmix_bench.analysis.compare import Comparison, compare
-from acmix_bench.errors import UserError
+from acmix_bench.errors import Terminated, UserError
 from acmix_bench.meters.turns import Turns
 from acmix_bench.report.table import render
 from acmix_bench.runs import local
 from acmix_bench.runs.code import code_of
-from acmix_bench.runs.environment import machine_state, this_environment
-from acmix_bench.runs.progress import Loudness, Progress
+from acmix_bench.runs.environment import this_environment, usable_cores
+from acmix_bench.runs.process import start_server
+from acmix_bench.runs.progress import Loudness
 from acmix_bench.runs.record import Plan, Record, Run
 from acmix_bench.runs.store import Store
+from acmix_bench.runs.sweep import Measure, measured_now, records
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import Cell, Row, cells_of, groups_of
 from acmix_bench.spec.experiment import DEFAULT_BACKBONE, Experiment
 
-Measure = Callable[[Sequence[Cell], float], list[local.Outcome]]
+# Of what was measured before: what crashed or came too late, what diverged too, or all.
+Again = Literal["crashed", "failed", "all"]
 Misfits = Callable[[Sequence[Cell], float], Mapping[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """What a run leaves: its comparison, how many cells it measured now, and whether Ctrl-C ended it."""
+    """What a run leaves: its comparison, how many cells it measured now, and whether Ctrl-C or SIGTERM ended it."""
 
     comparison: Comparison
     measured: int
     interrupted: bool
+    terminated: bool = False
 
 
 def rows_of(experiment: Experiment, extra: Sequence[str] = ()) -> list[Row]:
@@ -63,8 +68,10 @@ def implemented(row: Row, experiment: Experiment) -> Row:
     return row.model_copy(update={"variant": variant})
 
 
-def plan_of(experiment: Experiment, rows: Sequence[Row]) -> Plan:
+def plan_of(experiment: Experiment, rows: Sequence[Row], jobs: int = 1) -> Plan:
     """Settle everything that a cell's key depends on; names are checked here, shapes by `local.misfits`.
+
+    Several jobs share the cores, where the number of threads is not set.
 
     Raises:
         UserError: for an unknown backbone or data set, or two rows that are one measurement.
@@ -76,7 +83,9 @@ def plan_of(experiment: Experiment, rows: Sequence[Row]) -> Plan:
             how = f" with implementation={experiment.implementation}" if experiment.implementation else ""
             raise UserError(f"{same.label} and {row.label} are one and the same measurement{how}; leave one out")
     environment = this_environment()
-    protocol = experiment.protocol.model_copy(update={"threads": experiment.protocol.threads or environment.cores})
+    protocol = experiment.protocol.model_copy(
+        update={"threads": experiment.protocol.threads or max(1, usable_cores() // jobs)}
+    )
     cells = cells_of(rows, experiment.meters, protocol, lambda *_: "")
     each = {f"{cell.row.label} {cell.meter}": cell for cell in cells}
     code = {name: code_of(cell.row, cell.meter) for name, cell in each.items()}
@@ -91,6 +100,8 @@ def ablate(
     insisted: Collection[str] = (),
     file: Path | None = None,
     loudness: Loudness = "normal",
+    jobs: int = 1,
+    again: Again = "crashed",
     measure: Measure = local.measure,
     misfits: Misfits = local.misfits,
 ) -> Finished:
@@ -102,36 +113,59 @@ def ablate(
     Args:
         insisted: labels of the rows that somebody asked for by hand, which must fit.
         file: the experiment's, where it is the user's own.
+        jobs: how many scores are measured at once.
+        again: what is measured again of what was before.
 
     Raises:
         UserError: where a baseline or a row that was insisted on cannot be, or the store cannot be written.
     """
-    done = finished(plan, store)
+    done = finished(plan, store, again)
     left = [cell for cell in plan.cells if cell.key not in done]
     withheld = fitting(plan, insisted, misfits) if left else {}
-    measured, interrupted = 0, False
+    measured, ended = 0, None
     with store.opened(plan, file):
         try:
-            for record in records(plan, done, measure, withheld, loudness):
-                store.append(record)
-                measured += record.status != "withheld"
-        except KeyboardInterrupt:
-            interrupted = True
+            with closing(records(plan, done, limited(measure, plan), withheld, loudness, jobs)) as found:
+                for record in found:
+                    store.append(record)
+                    if record.output:
+                        store.write(f"logs/{record.key}.log", record.output)
+                    measured += record.status != "withheld"
+        except KeyboardInterrupt as error:
+            ended = error
         comparison = compare(store.load())
         write_tables(store, comparison)
-    return Finished(comparison=comparison, measured=measured, interrupted=interrupted)
+    return Finished(
+        comparison=comparison,
+        measured=measured,
+        interrupted=ended is not None,
+        terminated=isinstance(ended, Terminated),
+    )
 
 
-def finished(plan: Plan, store: Store) -> set[str]:
+def finished(plan: Plan, store: Store, again: Again = "crashed") -> set[str]:
     """Keys of the plan's cells that need no measuring."""
+    if again == "all":
+        return set()
     kept = store.finished([cell.key for cell in plan.cells], plan.environment)
-    return {key for key, record in kept.items() if record.is_result}
+    return {key for key, record in kept.items() if record.is_result and (again == "crashed" or record.status == "ok")}
+
+
+def limited(measure: Measure, plan: Plan) -> Measure:
+    """The measuring of a plan's cells, within the memory that its protocol grants."""
+    memory = plan.experiment.protocol.memory
+    return partial(measure, memory=memory) if memory else measure
 
 
 def measure_now(plan: Plan, *, measure: Measure = local.measure, misfits: Misfits = local.misfits) -> Comparison:
     """Measure a plan for its tables alone: nothing is kept, nothing is reused, and every row must fit."""
     fitting(plan, [row.label for row in plan.rows], misfits)
-    return compare(Run(plan=plan, records=tuple(records(plan, set(), measure))))
+    found: list[Record] = []
+    for record in records(plan, set(), limited(measure, plan)):
+        if record.output and (not found or record.output != found[-1].output):  # one process's, of several cells
+            print(record.output, end="", file=sys.stderr, flush=True)
+        found.append(record)
+    return compare(Run(plan=plan, records=tuple(found)))
 
 
 # What a command measures by itself, from no file: its question and its meters.
@@ -177,7 +211,7 @@ def measure_named(
         measured = [meters.find(name) for name in experiment.meters]
         whole = [name for name, runs in known.items() if all(map(runs.is_measured_by, measured))]
         rows = rows_of(experiment, variants or whole)
-    local.start_server()  # it imports while the plan is made; a mistake in a name is told before it holds any pipe
+    start_server()  # it imports while the plan is made; a mistake in a name is told before it holds any pipe
     return measure_now(plan_of(experiment, rows))
 
 
@@ -214,7 +248,7 @@ def serve(plan: Plan, store: Store, asked: Iterable[tuple[int, Turns]]) -> Itera
     with store.opened(plan):
         for number, turns in asked:
             for record in measured_now(
-                groups[number], plan=plan, measure=partial(local.measure, turns=turns), withheld=withheld
+                groups[number], plan=plan, measure=limited(partial(local.measure, turns=turns), plan), withheld=withheld
             ):
                 store.append(record)
             yield number
@@ -234,58 +268,6 @@ def fitting(plan: Plan, insisted: Collection[str], misfits: Misfits) -> Mapping[
         if row.label in found and (row.label in insisted or row.label == baselines[row.case]):
             raise UserError(found[row.label])
     return found
-
-
-def records(
-    plan: Plan,
-    done: Collection[str],
-    measure: Measure,
-    withheld: Mapping[str, str] | None = None,
-    loudness: Loudness = "normal",
-) -> Iterator[Record]:
-    """Measure the cells that are not done, in order. Timings that belong together are made together, or again."""
-    groups = [cells for cells in groups_of(plan.cells) if any(cell.key not in done for cell in cells)]
-    left = {cell.key for cells in groups for cell in cells}
-    alone = {cell.meter: meters.find(cell.meter).alone for cell in plan.cells}
-    together = [cells for cells in groups if not alone[cells[0].meter]]
-    measured = partial(measured_now, plan=plan, measure=measure, withheld=withheld or {})
-    with Progress(plan.cells, set(done) - left, loudness) as progress:
-        for label, reason in (withheld or {}).items():
-            progress.say(f"{label} is withheld: {reason}")
-        if together:
-            progress.start([cell for cells in together for cell in cells])
-            for found in local.beside(measured, together, plan.environment.cores):
-                yield from map(progress.finished, found)
-        for cells in groups:
-            if alone[cells[0].meter]:
-                progress.start(cells)
-                yield from map(progress.finished, measured(cells))
-
-
-def measured_now(cells: list[Cell], *, plan: Plan, measure: Measure, withheld: Mapping[str, str]) -> list[Record]:
-    """Measure cells together, without those of withheld rows; a record each."""
-    started, clock, state = datetime.now(UTC), time.monotonic(), machine_state()
-    fit = [cell for cell in cells if cell.row.label not in withheld]
-    outcomes = iter(measure(fit, plan.experiment.protocol.timeout) if fit else [])
-    seconds = (time.monotonic() - clock) / max(1, len(fit))
-    measured = []
-    for cell in cells:
-        reason = withheld.get(cell.row.label)
-        outcome = next(outcomes) if reason is None else local.Outcome(status="withheld", reason=reason)
-        measured.append(
-            Record(
-                key=cell.key,
-                cell=cell,
-                environment=plan.environment,
-                started=started.isoformat(timespec="seconds"),
-                seconds=seconds if reason is None else 0,
-                state=state,
-                status=outcome.status,
-                reason=outcome.reason,
-                values=outcome.values,
-            )
-        )
-    return measured
 
 
 def write_tables(store: Store, comparison: Comparison) -> None:

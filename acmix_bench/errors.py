@@ -18,8 +18,16 @@ class UserError(Exception):
         super().__init__(_without_traceback(line))
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does, with exit code 143."""
+
+
 class Interrupted(Exception):
-    """Ctrl-C, with a line on what is kept. The command line prints it and exits with code 130."""
+    """Ctrl-C, with a line on what is kept. The command line prints it and exits with code 130, or 143 for SIGTERM."""
+
+    def __init__(self, line: str, *, terminated: bool = False) -> None:
+        super().__init__(line)
+        self.terminated = terminated
 
 
 class ShapeError(UserError, ValueError):

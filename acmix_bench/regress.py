@@ -20,6 +20,7 @@ from pathlib import Path
 from acmix_bench.analysis import gate
 from acmix_bench.analysis.thresholds import Thresholds
 from acmix_bench.errors import UserError
+from acmix_bench.runs.process import socket_folder
 from acmix_bench.runs.store import Store
 
 MIN_REPEATS = 8
@@ -95,7 +96,7 @@ def measure(base: Side, head: Side, budget: float, precision: float, say: Callab
     for repeat in repeats:
         for number in (number for number, of in enumerate(head.groups) if of == repeat):
             sides = order.sample((base, head), 2)
-            with tempfile.TemporaryDirectory(prefix="acmix-bench-") as folder:
+            with tempfile.TemporaryDirectory(prefix="acmix-bench-", dir=socket_folder()) as folder:
                 for side in sides:
                     side.ask(number, Path(folder) / "turns", first=side is sides[0])
                 for side in sides:

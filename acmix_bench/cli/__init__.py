@@ -1,21 +1,26 @@
 """The command line: each command reads its arguments, makes one call, and prints.
 
 Exit codes: 0 fine, 1 some cells failed, 2 a user's mistake, 3 a regression, 4 not comparable, 5 nothing was measured,
-130 interrupted.
+130 interrupted, 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import signal
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from contextlib import suppress
+from functools import partial
+from typing import Annotated, NoReturn
 
 import typer
 
 from acmix_bench.cli import measure, own, versions, view, weights
 from acmix_bench.cli.common import as_help, is_watched, note
-from acmix_bench.errors import Interrupted, UserError
+from acmix_bench.errors import Interrupted, Terminated, UserError
 
 app = typer.Typer(
     help=as_help("""Benchmark and ablation harness for ACmix, the mix of convolution and self-attention.
@@ -92,23 +97,51 @@ app.command("serve", hidden=True)(versions.serve)
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line and exit code 2."""
+    """Run the command line; a user's mistake is one line and exit code 2.
+
+    SIGTERM ends it as Ctrl-C does: finished work is kept, and what runs is ended with it.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without × or ± gets a question mark
     sys.path.append("")  # an operator of the user's own is imported from the working folder
+    ended: list[int] = []  # by SIGTERM, of which typer would tell no more than of Ctrl-C
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, partial(_terminate, ended))
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # a disk may be full, and nothing can be told of it at the very end
     except UserError as error:
-        note(f"error: {error}")
-        raise SystemExit(2) from None
-    except Interrupted as error:
-        note(str(error))
-        raise SystemExit(130) from None
+        _end(2, f"error: {error}")
+    except (Interrupted, KeyboardInterrupt) as error:
+        _end(143 if ended or getattr(error, "terminated", False) else 130, str(error) or "interrupted")
     except SystemExit as end:
         if end.code == 130:  # typer has turned Ctrl-C into this without a word
-            note("interrupted")
+            _end(143 if ended else 130, "interrupted")
         raise
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(0) from None
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try once more
+        _end(2, f"error: {error.filename or 'the output'}: cannot be written ({error.strerror})")
+
+
+# A disk that is full, one whose share of a user or a process is used up, and one that takes no more.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def _terminate(ended: list[int], number: int, _: object) -> None:
+    ended.append(number)
+    raise Terminated
+
+
+def _end(code: int, line: str) -> NoReturn:
+    """Tell a last line, where it can be told."""
+    with suppress(OSError):
+        note(line)
+    raise SystemExit(code) from None

@@ -13,13 +13,14 @@ import typer
 
 from acmix_bench.cli import complete
 from acmix_bench.cli.common import ExperimentOption, JsonOption, ResultsOption, SetOption, note
-from acmix_bench.errors import Interrupted, UserError
+from acmix_bench.errors import Interrupted, Terminated, UserError
 from acmix_bench.spec import library
 
 if TYPE_CHECKING:
     from acmix_bench.analysis.compare import Comparison
     from acmix_bench.runs.progress import Loudness
 
+GOES_ON = "interrupted: what is finished is kept; the same command goes on from here"
 PRINTED, KEPT = "What is printed", "What is kept"
 VariantOption = Annotated[
     list[str] | None,
@@ -45,6 +46,14 @@ def ablate(
     variant: VariantOption = None,
     settings: SetOption = None,
     results: ResultsOption = Path("results"),
+    jobs: Annotated[
+        int,
+        typer.Option("--jobs", "-j", min=1, help="Trainings at once; timings stay alone. Their threads add up."),
+    ] = 1,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Measure again what diverged, as what crashed always is.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Measure everything again.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells, measure nothing.", rich_help_panel=PRINTED)
     ] = False,
@@ -78,10 +87,11 @@ def ablate(
     from acmix_bench.report.table import decisive, explaining
     from acmix_bench.runs.store import Store
 
-    plan = flow.plan_of(chosen, flow.rows_of(chosen, variant or []))
+    plan = flow.plan_of(chosen, flow.rows_of(chosen, variant or []), jobs)
     store = Store(results / chosen.name)
+    again: flow.Again = "all" if force else "failed" if retry_failed else "crashed"
     if dry_run:
-        finished = flow.finished(plan, store)
+        finished = flow.finished(plan, store, again)
         for cell in plan.cells:
             print(f"{cell.key}  {cell.meter:<9} {cell.repeat}  {cell.row.label}{'  (done)' * (cell.key in finished)}")
         print(f"{several(len(plan.cells), 'cell', 'cells')}, {len(finished)} done, in {store.folder}")
@@ -89,16 +99,19 @@ def ablate(
     insisted = {row.label for row in plan.rows} - {row.label for row in flow.rows_of(chosen)} if variant else set()
     loudness: Loudness = "quiet" if quiet else "verbose" if verbose else "normal"
     file = library.own_file("experiment", experiment)
-    outcome = flow.ablate(plan, store, insisted=insisted, file=file, loudness=loudness)
+    try:
+        outcome = flow.ablate(plan, store, insisted=insisted, file=file, loudness=loudness, jobs=jobs, again=again)
+    except KeyboardInterrupt:  # before the first cell, or while the tables were written
+        raise Interrupted(GOES_ON) from None
     more = explaining(outcome.comparison)
     show([*decisive(outcome.comparison), *(more if every else [])], notes=not quiet)
     left = several(len(more), "more table", "more tables")
     rest = f"  ({left}: acmix-bench table {shlex.quote(str(store.folder))})" if more and not (every or quiet) else ""
     print(f"Records and tables: {store.folder}/{rest}")
     if not outcome.measured and not outcome.interrupted:
-        note(f"nothing was left to measure; remove {store.folder} to measure again")
+        note("nothing was left to measure; --force measures again")
     if outcome.interrupted:
-        raise Interrupted("interrupted: what is finished is kept; the same command goes on from here")
+        raise Interrupted(GOES_ON, terminated=outcome.terminated)
     raise typer.Exit(_exit_code(outcome.comparison))
 
 
@@ -228,9 +241,9 @@ def train(
         epochs = train_watched(cell, row.label, wishes)
     except UserError:
         raise
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         kept = f"a checkpoint is in {out}; the same command with --resume goes on" if out else "nothing is kept"
-        raise Interrupted(f"interrupted: {kept}") from None
+        raise Interrupted(f"interrupted: {kept}", terminated=isinstance(error, Terminated)) from None
     except Exception as error:
         outcome = local.outcome_of(error, name=cell.meter)
         note(f"{outcome.status}: {outcome.reason}")

@@ -47,13 +47,13 @@ def check(
       acmix-bench check mypackage.data:FLOWERS
       acmix-bench check data=folder:photos
     """
-    from acmix_bench.runs import local
+    from acmix_bench.runs import process
     from acmix_bench.runs.contract import kind_of, promises
 
     name = name.removeprefix("data=")  # as --set takes it
     kind = kind_of(name)
     seconds = MOST_SECONDS_OF_DATA if kind == "data set" else MOST_SECONDS
-    status, found = local.call(partial(promises, attention=attention, root=root), name, seconds)
+    status, found = process.call(partial(promises, attention=attention, root=root), name, seconds)
     if status == "user":
         raise UserError(found)
     if status != "ok":

@@ -145,8 +145,9 @@ def serve(
 
     def asked(line: str) -> tuple[int, Turns]:
         """A group's number, where to meet the other version, and which of them begins."""
-        number, path, first = line.split()
-        return int(number), Turns(path=Path(path), first=first == "first")
+        number, _, rest = line.strip().partition(" ")
+        path, _, order = rest.rpartition(" ")  # which may hold blanks
+        return int(number), Turns(path=Path(path), first=order == "first")
 
     for number in flow.serve(plan, Store(folder), map(asked, sys.stdin)):
         print(number, flush=True)

@@ -26,12 +26,14 @@ class Environment(Value):
     python: str
     torch: str
     gpu: str | None
+    quota: float | None = Field(None, description="cores' worth of time that its container grants, where limited")
     native: str = Field("", description="what the operator in C++ is built with and for, or why there is none")
 
     def __str__(self) -> str:
         gpu = f", {self.gpu}" if self.gpu else ""
         native = f", native operator: {self.native}" if self.native else ""
         cores = "1 core" if self.cores == 1 else f"{self.cores} cores"
+        cores += f" (a container's {self.quota:g})" if self.quota else ""
         machine = f"{self.cpu}, {cores}, {self.memory_gib} GiB{gpu}, {self.system}"
         return f"{machine}, Python {self.python}, torch {self.torch}{native}"
 
@@ -42,7 +44,8 @@ def this_environment() -> Environment:
     gpus = [line.partition(":")[2].strip() for text in told for line in text.splitlines() if line.startswith("Model:")]
     return Environment(
         cpu=(_cpu_info("model name") or [platform.processor() or platform.machine()])[0],
-        cores=usable_cores(),
+        cores=len(os.sched_getaffinity(0)),
+        quota=cpu_quota(),
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         system=f"{platform.system()} {platform.machine()}",
         kernel=platform.release(),
@@ -54,8 +57,37 @@ def this_environment() -> Environment:
 
 
 def usable_cores() -> int:
-    """How many cores this process may run on."""
-    return len(os.sched_getaffinity(0))
+    """How many threads this process can run at once: its cores, or as many of them as its container may use."""
+    cores, quota = len(os.sched_getaffinity(0)), cpu_quota()
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def cpu_quota(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Cores' worth of time that the control groups of this process grant it, of version 1 and 2; None for no limit.
+
+    Every group above one's own limits it too.
+    """
+    found = []
+    for line in _text(groups).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        tops = [root / controllers, root / "cpu"] if controllers else [root, root / "unified"]
+        below = Path(path.lstrip("/"))
+        for folder in (top / part for top in tops for part in (below, *below.parents)):
+            quota, _, period = _text(folder / "cpu.max").partition(" ")
+            if controllers:
+                quota, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
+            if quota.strip().isdecimal() and period.strip().isdecimal() and int(period):
+                found.append(int(quota) / int(period))
+    return min(found, default=None)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 class State(Value):
@@ -75,10 +107,7 @@ def machine_state() -> State:
 
 def _cpu_info(key: str) -> list[str]:
     """What Linux says of each core."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return []
+    lines = _text(Path("/proc/cpuinfo")).splitlines()
     return [line.partition(":")[2].strip() for line in lines if line.startswith(key)]
 
 

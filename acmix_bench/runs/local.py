@@ -1,8 +1,7 @@
 """Where a cell runs: in a fresh process of its own, on this machine.
 
 A cell that crashes, hangs or fills the memory takes nothing with it, and none inherits another's caches, threads or
-random numbers. The processes are forked from a server that has torch imported but has run nothing, which makes a
-fresh one in milliseconds. This process itself imports no torch, unless what a user brings does.
+random numbers.
 """
 
 from __future__ import annotations
@@ -10,60 +9,66 @@ from __future__ import annotations
 import gc
 import json
 import math
-import multiprocessing
-import os
-import signal
-import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from multiprocessing import forkserver, resource_tracker
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
-from threading import Lock
-from types import ModuleType
 from typing import Any
 
 from acmix_bench import meters
 from acmix_bench.errors import UserError
 from acmix_bench.meters.turns import Turns
 from acmix_bench.runs.environment import usable_cores
+from acmix_bench.runs.process import Limits, answer_of, beside, call
 from acmix_bench.runs.record import Status
 from acmix_bench.spec.cell import Cell
 
-# torch imports its compiler on first use of the meta device and of some counters: a second a process, if not here.
-PRELOAD = ["acmix_bench.runs.server"]
-PRELOAD += [f"acmix_bench.meters.{name}" for name in ("accuracy", "conditions", "matmul", "parity", "steps")]
-PRELOAD += ["acmix_bench.cli", "torch._dynamo", "torchvision.models"]
-# multiprocessing looks after all processes whenever one starts or is asked for, in whatever thread that is.
-_PROCESSES = Lock()
+TAIL = 2000  # characters of what a failed cell said last, in its record
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of a cell: its values, or a status that says why there are none."""
+    """What came of a cell: its values, or a status that says why there are none; and the end of what it printed."""
 
     status: Status
     reason: str | None = None
     values: dict[str, Any] = field(default_factory=dict)
+    output: str = ""
 
 
-def measure(cells: Sequence[Cell], timeout: float, turns: Turns | None = None) -> list[Outcome]:
+def measure(
+    cells: Sequence[Cell],
+    timeout: float,
+    turns: Turns | None = None,
+    *,
+    memory: float | None = None,
+    cores: tuple[int, ...] = (),
+) -> list[Outcome]:
     """Run a meter on one cell, or on the cells that are timed together, in a process of their own.
 
     With `turns` they are timed in turns with those of another process. Where the process dies with several in it, each
     is tried alone, so that the one at fault is known.
+
+    Args:
+        timeout: seconds a cell.
+        memory: GiB that the process may hold.
+        cores: those that it may run on, where not all.
     """
-    status, content = call(partial(_measure, turns=turns), cells, timeout * len(cells))
-    if status == "ok":
-        outcomes: list[Outcome] = content
-        return outcomes
+    trains = meters.find(cells[0].meter).repeats == "seeds"
+    limits = Limits(seconds=timeout * len(cells), memory=memory, cores=cores, patient=trains)
+    answer = answer_of(partial(_measure, turns=turns), cells, limits)
+    if answer.status == "ok":
+        return [_with_output(outcome, answer.output) for outcome in answer.content]
     if len(cells) > 1 and not turns:
-        return [outcome for cell in cells for outcome in measure([cell], timeout)]
-    return [Outcome(status="crashed" if status == "user" else status, reason=content) for _ in cells]
+        return [outcome for cell in cells for outcome in measure([cell], timeout, memory=memory, cores=cores)]
+    status: Status = "timeout" if answer.status == "timeout" else "crashed"
+    return [_with_output(Outcome(status=status, reason=answer.content), answer.output) for _ in cells]
+
+
+def _with_output(outcome: Outcome, output: str) -> Outcome:
+    """Beside what was printed, whose end is kept with a failure."""
+    told = {"output": output[-TAIL:]} if output and outcome.status != "ok" else {}
+    return replace(outcome, values=outcome.values | told, output=output)
 
 
 def misfits(cells: Sequence[Cell], timeout: float) -> dict[str, str]:
@@ -164,95 +169,3 @@ def _misfits(cells: Sequence[Cell]) -> dict[str, str]:
         except Exception:  # noqa: BLE001 - the cell itself will fail, and say how
             continue
     return found
-
-
-def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> tuple[Any, Any]:
-    """Run a function in a fresh process; whatever happens to that process is told in the answer."""
-    with _PROCESSES:
-        context = start_server()
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_child, args=(sender, function, argument))
-        with _without_main():
-            process.start()
-    sender.close()
-    try:
-        if not receiver.poll(timeout):
-            return "timeout", f"no answer within {timeout:g} seconds"
-        answer: tuple[str, Any] = receiver.recv()
-        process.join(5)  # so that it gives back what it holds of the system
-        return answer
-    except EOFError:
-        with _PROCESSES:
-            process.join()
-        code = process.exitcode or 0
-        if code >= 0:
-            return "crashed", f"its process ended with code {code}"
-        name = signal.Signals(-code).name
-        hint = "; the system may have run out of memory" if name == "SIGKILL" else ""
-        return "crashed", f"its process was ended by {name}{hint}"
-    finally:
-        process.kill()
-        process.join()
-        receiver.close()
-
-
-def beside(function: Callable[[Any], Any], arguments: Sequence[Any], jobs: int) -> Iterator[Any]:
-    """Call a function that measures, for several arguments at once; what it gives, as it comes.
-
-    Ctrl-C ends what runs.
-    """
-    with ThreadPoolExecutor(jobs) as pool:
-        asked = [pool.submit(function, argument) for argument in arguments]
-        try:
-            for future in as_completed(asked):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            with _PROCESSES:
-                for process in multiprocessing.active_children():
-                    process.kill()
-            raise
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Start processes that do not import the script that calls: it would run again in each, from its first line."""
-    ours, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = ours
-
-
-def _child(sender: Connection, function: Callable[[Any], Any], argument: Any) -> None:
-    """Answer with a status and what the function gives.
-
-    Ctrl-C is the parent's to handle.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.freeze()  # what the server has imported is no garbage; looking through it takes a third of a second a process
-    gc.enable()
-    os.dup2(2, 1)  # what a variant's code prints does not belong into the tables
-    try:
-        answer: tuple[str, Any] = ("ok", function(argument))
-    except UserError as error:
-        answer = ("user", str(error))
-    with suppress(BrokenPipeError):  # after Ctrl-C nobody waits for the answer
-        sender.send(answer)
-
-
-def start_server() -> ForkServerContext:
-    """The server that cells are forked from; whoever calls does not wait for its imports, and may call early.
-
-    Ctrl-C is this process's to handle, even while the server imports.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    os.environ["PYTHONSAFEPATH"] = "1"  # else it imports the package from the working folder, if that holds one
-    resource_tracker.ensure_running()  # it would lift the mask, and has its own for itself
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # a Ctrl-C of meanwhile comes now
-    return context

@@ -17,7 +17,7 @@ from acmix_bench.spec.experiment import Experiment
 
 Part = tuple[str, Run]
 # What of the protocol may be another one: how much was measured, and what belongs to a machine.
-MAY_DIFFER = ("threads", "data_root", "processes", "seconds", "precision", "seeds", "first_seed", "timeout")
+MAY_DIFFER = ("threads", "data_root", "processes", "seconds", "precision", "seeds", "first_seed", "timeout", "memory")
 SHOWN = 5  # doubles, before the others are only counted
 
 

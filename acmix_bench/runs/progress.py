@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 from statistics import fmean
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from acmix_bench.meters import find
 from acmix_bench.runs.record import Record
 from acmix_bench.spec.cell import Cell
 
@@ -31,12 +32,14 @@ class Progress:
     A quiet one tells problems alone, a verbose one every cell.
     """
 
-    def __init__(self, cells: Sequence[Cell], done: Collection[str], loudness: Loudness = "normal") -> None:
+    def __init__(
+        self, cells: Sequence[Cell], done: Collection[str], loudness: Loudness = "normal", jobs: int = 1
+    ) -> None:
         self._left = [cell for cell in cells if cell.key not in done]
         self._total, self._done = len(cells), len(cells) - len(self._left)
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._console = Console(stderr=True, emoji=False)  # mine.py:Star: is no picture of a star
-        self._loudness = loudness
+        self._loudness, self._jobs = loudness, jobs
         # A notebook shows no bar without ipywidgets, but warnings that they are missing.
         can_draw = find_spec("ipywidgets") is not None if self._console.is_jupyter else self._console.is_terminal
         self._is_watched = can_draw and loudness != "quiet"
@@ -91,7 +94,9 @@ class Progress:
     def _time_left(self) -> str:
         if any(cell.meter not in self._seconds for cell in self._left):
             return ""
-        left = sum(fmean(self._seconds[cell.meter]) for cell in self._left)
+        counts = Counter(cell.meter for cell in self._left)
+        beside = {meter: self._jobs if find(meter).repeats == "seeds" else 1 for meter in counts}
+        left = sum(number * fmean(self._seconds[meter]) / beside[meter] for meter, number in counts.items())
         return f"{int(left // 60)}:{int(left % 60):02d} left"
 
     def say(self, line: str) -> None:

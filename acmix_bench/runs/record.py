@@ -6,11 +6,16 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
+from pydantic import Field
+
 from acmix_bench.runs.environment import Environment, State
 from acmix_bench.spec.cell import Cell, Row, cells_of
 from acmix_bench.spec.experiment import Experiment
 from acmix_bench.spec.strict import Value
 
+# Of records and plans. It is counted up when an older version could no longer tell what a newer one wrote; files of
+# before it was written down are read as the first.
+FORMAT = 1
 Status = Literal["ok", "diverged", "crashed", "timeout", "withheld"]
 
 
@@ -26,6 +31,8 @@ class Record(Value):
     status: Status
     reason: str | None = None
     values: dict[str, Any] = {}
+    output: str = Field("", exclude=True, description="the end of what it printed; a file of its own keeps it")
+    format: Literal[1] = 1
 
     @property
     def is_result(self) -> bool:
@@ -77,6 +84,7 @@ class KeptPlan(Plan):
     keys: tuple[str, ...]
     file: str | None = None
     others: tuple[str, ...] = ()
+    format: Literal[1] = 1
 
 
 class Run(Value):

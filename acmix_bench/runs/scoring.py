@@ -20,6 +20,7 @@ from acmix_bench.errors import UserError
 from acmix_bench.meters.accuracy import job_of
 from acmix_bench.meters.conditions import use_threads
 from acmix_bench.meters.subject import Subject
+from acmix_bench.runs.process import keep_sockets_short
 from acmix_bench.spec.cell import Cell
 from acmix_bench.train import devices
 from acmix_bench.train.evaluate import Scores
@@ -39,6 +40,7 @@ def score(cell: Cell, weights: Path, *, batch: int) -> tuple[Scores, Splits, str
     case = cell.row.case
     if backbones.is_single_operator(case.backbone):
         raise UserError(f"{cell.row.label} is an operator alone; it has no classes")
+    keep_sockets_short()
     use_threads(cell.protocol["threads"])
     subject = Subject.of(cell)
     splits = data.load(case.data, case.image_size, cell.protocol["data_root"])

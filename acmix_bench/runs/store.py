@@ -7,18 +7,23 @@ so that a table shows that run's cells and no others.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import sys
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pydantic import ValidationError
 
-from acmix_bench.errors import UserError, unknown
+from acmix_bench.errors import UserError, a_few, unknown
 from acmix_bench.runs.environment import Environment
-from acmix_bench.runs.record import KeptPlan, Plan, Record, Run
+from acmix_bench.runs.record import FORMAT, KeptPlan, Plan, Record, Run
 from acmix_bench.spec.experiment import Experiment
+
+TORN = "torn.jsonl"
 
 
 class Store:
@@ -42,15 +47,31 @@ class Store:
         self._refuse_another_experiment(plan.experiment, seen)
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = (self.folder / "records.jsonl").open("a+b")
+            self._file = (self.folder / "records.jsonl").open("a+b", buffering=0)  # closing must not write again
         with self._file:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise UserError(f"{self.folder}: another run is writing here; wait for it") from error
+            self._set_aside_torn_line()
             kept = KeptPlan(**plan.model_dump(), keys=tuple(cell.key for cell in plan.cells), file=seen)
             self.write("run.json", kept.model_dump_json(indent=1))
             yield
+
+    def _set_aside_torn_line(self) -> None:
+        """Where a kill cut the last line short, move it to a file of its own; a whole one gets its end."""
+        with self._writing():
+            self._file.seek(0)
+            whole, _, last = self._file.read().rpartition(b"\n")
+            if not last:
+                return
+            if _read(last):
+                self._file.write(b"\n")
+                return
+            with (self.folder / TORN).open("ab") as torn:
+                torn.write(last + b"\n")
+            self._file.truncate(len(whole) + 1 if whole else 0)
+        _tell(f"{self.folder}: the last record was cut short by a kill; it is in {TORN}, and is measured again")
 
     def keep(self, run: Run) -> None:
         """Write a run that was made of others. It stands there whole, or not at all.
@@ -69,8 +90,13 @@ class Store:
 
     def _refuse_another_experiment(self, experiment: Experiment, file: str) -> None:
         try:
-            before = KeptPlan.model_validate_json((self.folder / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValidationError, UserError):  # no run, or none that is known
+            text = (self.folder / "run.json").read_text(encoding="utf-8")
+            _refuse_newer(text, f"{self.folder}/run.json")
+        except (OSError, ValueError):  # no run
+            return
+        try:
+            before = KeptPlan.model_validate_json(text)
+        except (ValidationError, UserError):  # none that is known
             return
         if before.file is None and before.experiment.question != experiment.question:
             told = f"which asks: {before.experiment.question}"
@@ -84,21 +110,29 @@ class Store:
         )
 
     def append(self, record: Record) -> None:
-        """Add one record; it is on disk when this returns. A line cut short by a kill is closed first."""
+        """Add one record; it is on disk when this returns, or not at all."""
+        line, size = memoryview(record.model_dump_json().encode() + b"\n"), self._file.seek(0, os.SEEK_END)
         with self._writing():
-            size = self._file.seek(0, os.SEEK_END)
-            self._file.seek(max(0, size - 1))
-            cut_short = size and self._file.read(1) != b"\n"
-            self._file.write(b"\n" * cut_short + record.model_dump_json().encode() + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            try:
+                while line:
+                    line = line[self._file.write(line) or 0 :]
+                os.fsync(self._file.fileno())
+            except OSError:
+                with suppress(OSError):
+                    self._file.truncate(size)
+                raise
 
     def write(self, name: str, text: str) -> None:
         """Replace a file as a whole: it is the old one or the new one, never half of it."""
+        unfinished = self.folder / f".{name.replace('/', '.')}.{os.getpid()}"
         with self._writing():
-            unfinished = self.folder / f".{name}.{os.getpid()}"
-            unfinished.write_text(text, encoding="utf-8")
-            unfinished.replace(self.folder / name)
+            try:
+                (self.folder / name).parent.mkdir(exist_ok=True)
+                unfinished.write_text(text, encoding="utf-8")
+                unfinished.replace(self.folder / name)
+            finally:
+                with suppress(OSError):
+                    unfinished.unlink(missing_ok=True)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -123,30 +157,72 @@ class Store:
         Raises:
             UserError: where there is none.
         """
+        where = f"{self.folder}/run.json"
         try:
-            plan = KeptPlan.model_validate_json((self.folder / "run.json").read_text(encoding="utf-8"))
+            text = (self.folder / "run.json").read_bytes()
         except OSError as error:
             raise UserError(f"{self.folder}: no run here ({error.strerror}: run.json)") from error
+        _refuse_newer(text, where)
+        try:
+            plan = KeptPlan.model_validate_json(text)
         except (ValidationError, UserError) as error:
-            raise UserError(f"{self.folder}/run.json: not a run that this version can read") from error
+            raise UserError(f"{where}: not a run that this version can read") from error
         finished = self.finished(plan.keys, plan.environment, *plan.pooled)
         rows = {row.content: row for row in plan.rows}
         records = tuple(finished[key].named_by(rows) for key in plan.keys if key in finished)
         return Run(plan=plan, records=records, others=tuple(Store(self.folder / n).load() for n in plan.others))
 
     def _records(self) -> Iterator[Record]:
-        """Every whole line; one that a kill cut short, or that an older version wrote, is passed over."""
+        """Every record. Lines that are none are counted and told; the last one may be being written.
+
+        Raises:
+            UserError: where the file cannot be read, or a newer version wrote a record.
+        """
+        path = self.folder / "records.jsonl"
         try:
-            content = (self.folder / "records.jsonl").read_bytes()
+            lines = path.read_bytes().split(b"\n")
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be read ({error.strerror})") from error
-        for line in content.split(b"\n"):
-            try:
-                yield Record.model_validate_json(line)
-            except (ValidationError, UserError):
-                continue
+        odd = []
+        for number, line in enumerate(lines, 1):
+            record = _read(line)
+            if record:
+                yield record
+            elif line and number < len(lines):
+                _refuse_newer(line, f"{path}, line {number}")
+                odd.append(number)
+        if odd:
+            count = "1 line is" if len(odd) == 1 else f"{len(odd)} lines are"
+            told = a_few([str(number) for number in odd])
+            _tell(f"{path}: {count} no record that this version can read, and left out: {told}")
+
+
+def _read(line: bytes) -> Record | None:
+    try:
+        return Record.model_validate_json(line)
+    except (ValidationError, UserError):
+        return None
+
+
+def _refuse_newer(text: str | bytes, where: str) -> None:
+    """Refuse what a newer version of this package wrote.
+
+    Raises:
+        UserError: saying so.
+    """
+    with suppress(ValueError, RecursionError):
+        content = json.loads(text)
+        found = content.get("format") if isinstance(content, dict) else None
+        if isinstance(found, int) and found > FORMAT:
+            raise UserError(f"{where}: is of format {found}, and this version reads up to {FORMAT}; use a newer one")
+
+
+@cache
+def _tell(line: str) -> None:
+    """Tell something about what is read, once."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _write_run(run: Run, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +20,11 @@ from rich.progress import Progress as Bar
 from acmix_bench import data
 from acmix_bench.backbones.saved import write
 from acmix_bench.backbones.weights import load_weights
-from acmix_bench.errors import UserError
+from acmix_bench.errors import Terminated, UserError
 from acmix_bench.meters.accuracy import job_of
 from acmix_bench.meters.conditions import use_threads
 from acmix_bench.meters.subject import Subject, try_out
+from acmix_bench.runs.process import keep_sockets_short
 from acmix_bench.spec.cell import Cell
 from acmix_bench.train import checkpoint, devices
 from acmix_bench.train.loop import Epoch, Progress, train
@@ -71,6 +73,7 @@ def train_watched(cell: Cell, model_name: str, wishes: Wishes) -> list[Epoch]:
 
 def _trained(cell: Cell, model_name: str, wishes: Wishes) -> list[Epoch]:
     folder = wishes.folder
+    keep_sockets_short()
     use_threads(max(1, cell.protocol["threads"] // devices.on_this_machine()))
     if folder:
         _prepare(folder, resume=wishes.resume)
@@ -114,8 +117,14 @@ def _prepare(folder: Path, *, resume: bool) -> None:
 
 @contextmanager
 def _stopping_gently() -> Iterator[Any]:
-    """Take note of the first Ctrl-C or SIGTERM, and give the way back to what was for the second."""
+    """Take note of the first Ctrl-C or SIGTERM, and give the way back to what was for the second.
+
+    Python takes signals in the main thread only; in another one they stay what they are.
+    """
     asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
 
     def note_it(number: int, _: Any) -> None:
         asked.append(number)
@@ -125,6 +134,10 @@ def _stopping_gently() -> Iterator[Any]:
     before = {one: signal.signal(one, note_it) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(asked)
+    except KeyboardInterrupt as error:
+        if signal.SIGTERM in asked:
+            raise Terminated from error
+        raise
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)

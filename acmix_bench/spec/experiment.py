@@ -49,6 +49,7 @@ class Protocol(Recipe):
     first_seed: int = Field(0, ge=0, description="the first of these seeds; the others count up from it")
     workers: int | None = Field(None, ge=0, description="processes that read images; as many as pay where not set")
     timeout: float = Field(600.0, gt=0, description="seconds after which one cell is given up")
+    memory: float | None = Field(None, gt=0, description="GiB that a cell's process may allocate; any where not set")
 
 
 class Experiment(Value):

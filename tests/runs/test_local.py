@@ -157,7 +157,7 @@ def test_what_torch_multiplies_beside_its_layers_has_no_formula() -> None:
         ("Raises", "inference", 120, "crashed", "RuntimeError: the first line"),
         ("Killed", "inference", 120, "crashed", "its process was ended by SIGKILL; the system may have run out"),
         ("Hangs", "inference", 8, "timeout", "no answer within 8 seconds"),
-        ("Diverges", "accuracy", 120, "diverged", "loss is nan in epoch 1 of 1"),
+        ("Diverges", "accuracy", 120, "diverged", "loss is nan in update 1, epoch 1 of 1"),
     ],
 )
 def test_what_goes_wrong_is_told_apart(operator: str, meter: str, timeout: float, status: str, reason: str) -> None:
