@@ -1,0 +1,125 @@
+"""Sweeps as a user runs them: every failure alone and mixed, several at once, ended at any moment and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from package import ROOT, run_in, start
+
+WORDS = dict.fromkeys(("question", "source", "command", "time", "expected"), "a test")
+FULL = os.environ.get("ACMIX_BENCH_FULL") == "1"
+
+
+def prepare(folder: Path, **content: object) -> Path:
+    (folder / "mine.py").write_text((ROOT / "tests" / "sweep_of_mine.py").read_text())
+    (folder / "sweep.yaml").write_text(yaml.safe_dump({**WORDS, "baseline": "conv3x3", **content}))
+    return folder
+
+
+def records_of(folder: Path, results: str = "results") -> list[dict]:
+    path = folder / results / "sweep" / "records.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+FAILURES = {
+    "error": "RuntimeError: the operator's own error",
+    "segfault": "its process was ended by SIGSEGV",
+    "kill": "its process was ended by SIGKILL; the system may have run out of memory",
+    "hang": "no answer within 6 seconds",
+    "endless": "it printed more than 64 MiB, and was ended",
+    "nan": "a meter gave score=nan, which is not a finite number",
+    "memory": "RuntimeError: [enforce fail at alloc_cpu",
+}
+
+
+def test_what_goes_wrong_fails_alone_with_its_reason_and_what_it_said(tmp_path: Path) -> None:
+    variants = [f"operator=mine.py:Fails,how={how}" for how in (*FAILURES, "says", "not")]
+    protocol = {"threads": 1, "seeds": 1, "timeout": 6, "memory": 1.5}
+    prepare(tmp_path, variants=variants, meters=["params", "mine.py:LOOK"], protocol=protocol)
+    code, out, err = run_in(tmp_path, "ablate", "-e", "sweep.yaml")
+    assert code == 1, err
+    assert "Traceback" not in err
+    found = {r["cell"]["row"]["label"]: r for r in records_of(tmp_path) if r["cell"]["meter"] != "params"}
+    assert len(found) == len(variants) + 1
+    told = " ".join(out.split())
+    for how, reason in FAILURES.items():
+        (label,) = [label for label in found if label.endswith(f"how={how}")]
+        assert found[label]["status"] == ("timeout" if how == "hang" else "crashed")
+        assert found[label]["reason"].startswith(reason)
+        assert reason in told
+        del found[label]
+    assert [record["status"] for record in found.values()] == ["ok"] * 3
+    assert all(r["status"] == "ok" for r in records_of(tmp_path) if r["cell"]["meter"] == "params")
+    logs = {path.stem: path.read_text() for path in (tmp_path / "results/sweep/logs").iterdir()}
+    by_how = {r["cell"]["row"]["label"].rpartition("how=")[2]: r for r in records_of(tmp_path)}
+    assert set(logs) == {by_how[how]["key"] for how in ("segfault", "endless", "says")}
+    assert logs[by_how["says"]["key"]] == "something\n"
+    assert "output" not in by_how["says"]["values"]
+    assert by_how["segfault"]["values"]["output"].startswith("the last words\nFatal Python error: Segmentation fault")
+    assert len(by_how["endless"]["values"]["output"]) == 2000
+
+
+def test_several_jobs_give_what_one_gives(tmp_path: Path) -> None:
+    protocol = {"threads": 1, "seeds": 3, "epochs": 1}
+    prepare(tmp_path, meters=["params", "accuracy"], protocol=protocol)
+    found = []
+    for jobs in ("1", "2"):
+        code, _, err = run_in(tmp_path, "ablate", "-e", "sweep.yaml", "--results", jobs, "--jobs", jobs)
+        assert code == 0, err
+        found.append({r["key"]: r["values"] for r in records_of(tmp_path, jobs)})
+    assert len(found[0]) == 4
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_end_that_is_asked_for_comes_in_5_seconds(sent: signal.Signals, code: int, tmp_path: Path) -> None:
+    protocol = {"threads": 1, "seeds": 200}
+    prepare(tmp_path, meters=["mine.py:COUNT"], protocol=protocol)
+    process = start("ablate", "-e", "sweep.yaml", "--jobs", "2", "--set", "threads=1", folder=tmp_path)
+    end = time.monotonic() + 120
+    while len(records_of(tmp_path)) < 3 and time.monotonic() < end:
+        time.sleep(0.02)
+    time.sleep(random.random() / 5)
+    process.send_signal(sent)
+    clock = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert time.monotonic() - clock < 5
+    assert err.splitlines()[-1] == "interrupted: what is finished is kept; the same command goes on from here"
+    assert "Traceback" not in err
+    assert not [path for path in (tmp_path / "results/sweep").iterdir() if path.name.startswith(".")]
+
+
+def test_killed_at_any_moment_and_gone_on_with_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
+    """20 kills in nox -s full; else as many as come in 20 seconds."""
+    protocol = {"threads": 1, "seeds": 100}
+    prepare(tmp_path, meters=["mine.py:COUNT"], protocol=protocol)
+    command = ("ablate", "-e", "sweep.yaml", "--jobs", "2")
+    draw, kills, clock = random.Random(0), 0, time.monotonic()
+    while kills < (20 if FULL else 3) or (not FULL and time.monotonic() - clock < 20 and kills < 6):
+        process = start(*command, folder=tmp_path)
+        before, seconds = len(records_of(tmp_path)), draw.random()
+        while process.poll() is None and len(records_of(tmp_path)) == before and draw.random() < 0.995:
+            time.sleep(0.02)
+        time.sleep(seconds / 3)
+        process.kill()
+        process.communicate()
+        kills += 1
+    assert 0 < len(records_of(tmp_path)) < 100 or FULL
+    ended = (tmp_path / "ended.txt").read_text().split()
+    time.sleep(0.5)
+    assert (tmp_path / "ended.txt").read_text().split() == ended, "what ran has ended too"
+    code, out, err = run_in(tmp_path, *command)
+    assert code == 0, err
+    keys = [record["key"] for record in records_of(tmp_path) if record["status"] == "ok"]
+    assert len(keys) == len(set(keys)) == 100
+    code, whole, err = run_in(tmp_path, *command, "--results", "whole")
+    assert code == 0, err
+    assert out.replace("results/", "whole/") == whole
