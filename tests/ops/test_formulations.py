@@ -134,13 +134,19 @@ def test_the_attention_path_alone_is_swins_own_attention(size: int) -> None:
         torch.testing.assert_close(ours(x), plain(x), rtol=1e-4, atol=1e-5)
 
 
-def test_swin_drops_paths_at_the_same_rates_with_and_without_acmix() -> None:
-    rates = []
-    for variant in ("plain", "acmix"):
-        model = build("swin-t", library.load_variant(variant), in_channels=3, num_classes=10, image_size=64)
-        rates.append([getattr(block.drop_path1, "drop_prob", 0) for stage in model.layers for block in stage.blocks])
-    assert rates[0] == rates[1]
-    assert max(rates[0]) > 0
+@pytest.mark.parametrize("variant", ["plain", "acmix"])
+def test_paths_are_dropped_at_rates_that_rise_to_the_last_block(variant: str) -> None:
+    sizes = {"in_channels": 3, "num_classes": 10, "image_size": 64, "drop_path": 0.22}
+    swin = build("swin-t", library.load_variant(variant), **sizes)
+    pvt = build("pvt-t", library.load_variant(variant), **sizes)
+    drops = [
+        [getattr(block.drop_path1, "drop_prob", 0) for stage in swin.layers for block in stage.blocks],
+        [getattr(block.drop_path, "drop_prob", 0) for stage in pvt.stages for block in stage.blocks],
+    ]
+    for rates in drops:
+        assert rates == pytest.approx(torch.linspace(0, 0.22, len(rates)).tolist())
+    with pytest.raises(UserError, match=r"nano has no stochastic depth; drop_path=0\.22 does not fit it"):
+        build("nano", library.load_variant(variant), **sizes)
 
 
 def test_half_precision_keeps_the_coordinates_of_pairwise_attention_exact() -> None:
