@@ -51,7 +51,8 @@ FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 BLOCKS = [(page, *block) for page in PAGES for block in FENCE.findall(TEXT[page])]
 SHOWN = [(info.removeprefix("text "), block) for _, info, block in BLOCKS if info.startswith("text")]
 RUNS = (
-    *("paths", "speed", "training", "speed-default", "latency", "memory", "native", "native-networks", "ledger"),
+    *("paths", "paths-cluttered", "shift-cluttered"),
+    *("speed", "training", "speed-default", "latency", "memory", "native", "native-networks", "ledger"),
     "backbones",
 )
 ALL_RUNS = sorted(path.parent for path in (ROOT / "results" / "shown").glob("*/run.json"))

@@ -90,7 +90,7 @@ def answer_of(function: Callable[[Any], Any], argument: Any, limits: Limits) -> 
         _RUNNING.add(process)
         with _PROCESSES:
             start_server(patient=limits.patient)
-            with _without_main(), _forked_from(_PATIENT if limits.patient else None):
+            with _without_main(), _forked_from(_PATIENT if limits.patient else None), _undisturbed():
                 process.start()
         sender.close()
         said.close()
@@ -188,6 +188,16 @@ def _without_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = ours
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait: a process that has heard half of what it is to do says so in a traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # one of meanwhile comes now
 
 
 @contextmanager
