@@ -64,7 +64,9 @@ def test_what_goes_wrong_fails_alone_with_its_reason_and_what_it_said(tmp_path: 
     assert set(logs) == {by_how[how]["key"] for how in ("segfault", "endless", "says")}
     assert set(logs[by_how["says"]["key"]].splitlines()) == {"something"}
     assert "output" not in by_how["says"]["values"]
-    assert by_how["segfault"]["values"]["output"].startswith("the last words\nFatal Python error: Segmentation fault")
+    told = logs[by_how["segfault"]["key"]]
+    assert told.startswith("the last words\nFatal Python error: Segmentation fault")
+    assert by_how["segfault"]["values"]["output"] == told[-2000:]
     assert len(by_how["endless"]["values"]["output"]) == 2000
 
 
