@@ -20,6 +20,14 @@ SetOption = Annotated[
         autocompletion=complete.settings,
     ),
 ]
+OneModelArgument = Annotated[
+    str | None,
+    typer.Argument(help="BACKBONE-VARIANT@SIZE, in place of --variant on nano.", autocompletion=complete.models),
+]
+OneVariantOption = Annotated[
+    str | None,
+    typer.Option("--variant", "-v", help="A name, a YAML file, or axis=value.", autocompletion=complete.variants),
+]
 ExperimentOption = Annotated[
     str, typer.Option("--experiment", "-e", help="A name or a YAML file.", autocompletion=complete.experiments)
 ]

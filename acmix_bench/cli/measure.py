@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from acmix_bench.cli import complete
-from acmix_bench.cli.common import ExperimentOption, JsonOption, ResultsOption, SetOption, note
+from acmix_bench.cli.common import (
+    ExperimentOption,
+    JsonOption,
+    OneModelArgument,
+    OneVariantOption,
+    ResultsOption,
+    SetOption,
+    note,
+)
 from acmix_bench.errors import Interrupted, Terminated, UserError
 from acmix_bench.spec import library
 
@@ -184,14 +192,8 @@ def throughput(
 
 
 def train(
-    model: Annotated[
-        str | None,
-        typer.Argument(help="BACKBONE-VARIANT@SIZE, in place of --variant on nano.", autocompletion=complete.models),
-    ] = None,
-    variant: Annotated[
-        str | None,
-        typer.Option("--variant", "-v", help="A name, a YAML file, or axis=value.", autocompletion=complete.variants),
-    ] = None,
+    model: OneModelArgument = None,
+    variant: OneVariantOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     settings: SetOption = None,
     out: Annotated[

@@ -11,7 +11,7 @@ import typer
 
 from acmix_bench import backbones
 from acmix_bench.cli import complete
-from acmix_bench.cli.common import JsonOption, SetOption, note
+from acmix_bench.cli.common import JsonOption, OneModelArgument, OneVariantOption, SetOption, note
 from acmix_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,14 +77,8 @@ def predict(
 
 def evaluate(
     weights: WeightsOption,
-    model: Annotated[
-        str | None,
-        typer.Argument(help="BACKBONE-VARIANT@SIZE, in place of --variant on nano.", autocompletion=complete.models),
-    ] = None,
-    variant: Annotated[
-        str | None,
-        typer.Option("--variant", "-v", help="A name, a YAML file, or axis=value.", autocompletion=complete.variants),
-    ] = None,
+    model: OneModelArgument = None,
+    variant: OneVariantOption = None,
     place: Annotated[
         str | None,
         typer.Option("--data", "-d", help="The data set; what the weights were trained on where not given."),
