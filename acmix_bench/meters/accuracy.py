@@ -13,7 +13,7 @@ from acmix_bench.data import Splits
 from acmix_bench.meters.subject import Subject
 from acmix_bench.spec.recipe import Recipe
 from acmix_bench.train import devices
-from acmix_bench.train.loop import Epoch, train
+from acmix_bench.train.loop import train
 from acmix_bench.train.step import Job
 
 
@@ -30,11 +30,6 @@ def measure(subject: Subject) -> dict[str, Any]:
     protocol = subject.protocol
     splits = data.load(subject.case.data, subject.case.image_size, protocol["data_root"])
     epochs = train(subject.build().train(), splits, job_of(subject, splits))
-    return values_of(epochs, splits)
-
-
-def values_of(epochs: list[Epoch], splits: Splits) -> dict[str, Any]:
-    """What is kept of a training run, as JSON values."""
     return {
         "accuracy": epochs[-1].top1,
         "test_images": len(splits.test),  # type: ignore[arg-type]
