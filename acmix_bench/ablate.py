@@ -12,12 +12,13 @@ from typing import Literal
 
 from acmix_bench import backbones, data, meters
 from acmix_bench.analysis.compare import Comparison, compare
+from acmix_bench.cores import usable_cores
 from acmix_bench.errors import Terminated, UserError
 from acmix_bench.meters.turns import Turns
 from acmix_bench.report.table import render
 from acmix_bench.runs import local
 from acmix_bench.runs.code import code_of
-from acmix_bench.runs.environment import this_environment, usable_cores
+from acmix_bench.runs.environment import this_environment
 from acmix_bench.runs.process import start_server
 from acmix_bench.runs.progress import Loudness
 from acmix_bench.runs.record import Plan, Record, Run
@@ -102,7 +103,7 @@ def ablate(
     loudness: Loudness = "normal",
     jobs: int = 1,
     again: Again = "crashed",
-    measure: Measure = local.measure,
+    measure: Measure | None = None,
     misfits: Misfits = local.misfits,
 ) -> Finished:
     """Measure what is not measured yet, keeping each record at once, and write the tables.
@@ -115,6 +116,7 @@ def ablate(
         file: the experiment's, where it is the user's own.
         jobs: how many scores are measured at once.
         again: what is measured again of what was before.
+        measure: how cells are measured; where not given in processes here, with checkpoints beside the records.
 
     Raises:
         UserError: where a baseline or a row that was insisted on cannot be, or the store cannot be written.
@@ -123,13 +125,18 @@ def ablate(
     left = [cell for cell in plan.cells if cell.key not in done]
     withheld = fitting(plan, insisted, misfits) if left else {}
     measured, ended = 0, None
+    measure = limited(measure or partial(local.measure, checkpoints=store.checkpoints), plan)
     with store.opened(plan, file):
+        if again == "all":
+            store.forget(cell.key for cell in left)
         try:
-            with closing(records(plan, done, limited(measure, plan), withheld, loudness, jobs)) as found:
+            with closing(records(plan, done, measure, withheld, loudness, jobs)) as found:
                 for record in found:
                     store.append(record)
                     if record.output:
                         store.write(f"logs/{record.key}.log", record.output)
+                    if record.is_result:
+                        store.forget([record.key])
                     measured += record.status != "withheld"
         except KeyboardInterrupt as error:
             ended = error

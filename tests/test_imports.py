@@ -17,6 +17,7 @@ ROOT = Path(acmix_bench.__file__).parent
 LAYERS = [
     "errors",
     "stats",
+    "cores",
     "spec.strict",
     "spec.plugins",
     "spec.axis",

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
 from torch.utils.data import TensorDataset
 
 from acmix_bench import data
+from acmix_bench.cores import usable_cores
 from acmix_bench.data import Splits
 from acmix_bench.meters.subject import Subject
 from acmix_bench.spec.recipe import Recipe
-from acmix_bench.train import devices
+from acmix_bench.train import checkpoint, devices
 from acmix_bench.train.loop import train
 from acmix_bench.train.step import Job
+
+SECONDS_BETWEEN_SAVES = 30.0
 
 
 def measure(subject: Subject) -> dict[str, Any]:
     """Train from the subject's seed, which sets the initialisation, the order of the images and all that is drawn.
+
+    In the subject's folder a checkpoint is kept, from which a killed training goes on as if it had never stopped.
 
     Returns:
         Top-1 of the last epoch; of each epoch top-1, the loss, and each mixing layer's factors of attention and
@@ -29,7 +33,17 @@ def measure(subject: Subject) -> dict[str, Any]:
     """
     protocol = subject.protocol
     splits = data.load(subject.case.data, subject.case.image_size, protocol["data_root"])
-    epochs = train(subject.build().train(), splits, job_of(subject, splits))
+    folder = subject.folder
+    epochs = train(
+        subject.build().train(),
+        splits,
+        job_of(subject, splits),
+        folder=folder,
+        resume=folder is not None and (folder / checkpoint.LAST).exists(),
+        keep_weights=False,
+        say=print,
+        seconds_between_saves=SECONDS_BETWEEN_SAVES,
+    )
     return {
         "accuracy": epochs[-1].top1,
         "test_images": len(splits.test),  # type: ignore[arg-type]
@@ -63,4 +77,4 @@ def job_of(subject: Subject, splits: Splits, model_name: str = "") -> Job:
 def _workers(protocol: dict[str, Any]) -> int:
     """Processes that read images: as many as asked for, or one a core that training may use."""
     chosen: int | None = protocol["workers"]
-    return len(os.sched_getaffinity(0)) // devices.on_this_machine() if chosen is None else chosen
+    return usable_cores() // devices.on_this_machine() if chosen is None else chosen

@@ -58,20 +58,15 @@ def alternate(
 
     With `turns`, these warm up, and each block is timed, while the subject of another process waits.
     """
-    batch = subjects[0].protocol["batch"]
     token = turns.join() if turns else None
     if token:
         token.take()
     control = [subjects[0]] if len(subjects) > 1 else []
-    while True:
-        try:
-            ready = [_ready(subject, prepare, batch, clock) for subject in (*subjects, *control)]
-            break
-        except OutOfMemory:
-            if batch == 1:
-                raise
-        devices.free_memory()
-        batch //= 2
+
+    def made(batch: int) -> tuple[int, list[_Timed | Exception]]:
+        return batch, [_ready(subject, prepare, batch, clock) for subject in (*subjects, *control)]
+
+    batch, ready = devices.halving(made, subjects[0].protocol["batch"])
     if token:
         token.give()
     timed = [one for one in ready if isinstance(one, _Timed)]
@@ -91,14 +86,10 @@ def alternate(
     return results
 
 
-class OutOfMemory(Exception):
-    """A batch did not fit; a smaller one may."""
-
-
 def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock) -> _Timed | Exception:
     """Build and warm up, until three steps in a row take alike or half the subject's time is spent; measure memory.
 
-    What a variant's own code raises is its result, and ends none of the others.
+    What a variant's own code raises is its result, and ends none of the others, but for memory that runs out.
     """
     try:
         made = prepare(subject, batch)
@@ -113,7 +104,7 @@ def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock) -> _Tim
         peak_bytes = _peak_bytes(subject, step, release)
     except Exception as error:
         if devices.ran_out_of_memory(error):
-            raise OutOfMemory(str(error)) from error
+            raise
         return error
     calls = max(1, math.ceil(SAMPLE_SECONDS / max(min(warm_up), 1e-9)))
     return _Timed(

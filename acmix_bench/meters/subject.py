@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,16 +24,23 @@ HALF = ("bfloat16", "float16")
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A variant in its case; `protocol` holds what the meter reads of the protocol."""
+    """A variant in its case; `protocol` holds what the meter reads of the protocol.
+
+    Attributes:
+        folder: where a long measurement keeps what it goes on from after a kill; it is there until its result is
+            recorded. Scores of a sweep have one.
+    """
 
     variant: Variant
     case: Case
     protocol: dict[str, Any]
     seed: int
+    folder: Path | None = None
 
     @classmethod
-    def of(cls, cell: Cell) -> Subject:
-        return cls(variant=cell.row.variant, case=cell.row.case, protocol=cell.protocol, seed=cell.repeat)
+    def of(cls, cell: Cell, folder: Path | None = None) -> Subject:
+        row = cell.row
+        return cls(variant=row.variant, case=row.case, protocol=cell.protocol, seed=cell.repeat, folder=folder)
 
     @property
     def device(self) -> torch.device:
@@ -127,8 +135,11 @@ class Subject:
         return nullcontext()
 
 
-def try_out(cell: Cell) -> None:
+def try_out(cell: Cell, splits: data.Splits | None = None) -> None:
     """Try a cell's shapes on the meta device, where nothing is computed (what is the user's own: on the CPU).
+
+    Args:
+        splits: its data set, where that is loaded already.
 
     Raises:
         UserError: for a backbone, operator, data set, device or shape that cannot be.
@@ -146,7 +157,7 @@ def try_out(cell: Cell) -> None:
             f"{where}: implementation={variant.implementation} says nothing about {cell.meter}; measure {only}"
         )
     try:
-        if meter.reads_data:
+        if meter.reads_data and splits is None:
             data.load(case.data, case.image_size, cell.protocol["data_root"])
         _ = subject.device
         subject.build(place)(subject.images(2, place))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from acmix_bench.cores import cpu_quota, text_of
 from acmix_bench.ops.native import build
 from acmix_bench.spec.strict import Value
 
@@ -56,40 +57,6 @@ def this_environment() -> Environment:
     )
 
 
-def usable_cores() -> int:
-    """How many threads this process can run at once: its cores, or as many of them as its container may use."""
-    cores, quota = len(os.sched_getaffinity(0)), cpu_quota()
-    return cores if quota is None else max(1, min(cores, int(quota)))
-
-
-def cpu_quota(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Cores' worth of time that the control groups of this process grant it, of version 1 and 2; None for no limit.
-
-    Every group above one's own limits it too.
-    """
-    found = []
-    for line in _text(groups).splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        tops = [root / controllers, root / "cpu"] if controllers else [root, root / "unified"]
-        below = Path(path.lstrip("/"))
-        for folder in (top / part for top in tops for part in (below, *below.parents)):
-            quota, _, period = _text(folder / "cpu.max").partition(" ")
-            if controllers:
-                quota, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
-            if quota.strip().isdecimal() and period.strip().isdecimal() and int(period):
-                found.append(int(quota) / int(period))
-    return min(found, default=None)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
-
-
 class State(Value):
     """What may change from one measurement to the next: hints for reading a number, not part of the environment."""
 
@@ -107,7 +74,7 @@ def machine_state() -> State:
 
 def _cpu_info(key: str) -> list[str]:
     """What Linux says of each core."""
-    lines = _text(Path("/proc/cpuinfo")).splitlines()
+    lines = text_of(Path("/proc/cpuinfo")).splitlines()
     return [line.partition(":")[2].strip() for line in lines if line.startswith(key)]
 
 

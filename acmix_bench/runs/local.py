@@ -13,12 +13,13 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from acmix_bench import meters
+from acmix_bench.cores import usable_cores
 from acmix_bench.errors import UserError
 from acmix_bench.meters.turns import Turns
-from acmix_bench.runs.environment import usable_cores
 from acmix_bench.runs.process import Limits, answer_of, beside, call
 from acmix_bench.runs.record import Status
 from acmix_bench.spec.cell import Cell
@@ -43,6 +44,7 @@ def measure(
     *,
     memory: float | None = None,
     cores: tuple[int, ...] = (),
+    checkpoints: Path | None = None,
 ) -> list[Outcome]:
     """Run a meter on one cell, or on the cells that are timed together, in a process of their own.
 
@@ -53,10 +55,12 @@ def measure(
         timeout: seconds a cell.
         memory: GiB that the process may hold.
         cores: those that it may run on, where not all.
+        checkpoints: where a score keeps what it goes on from, in a folder by its key.
     """
     trains = meters.find(cells[0].meter).repeats == "seeds"
     limits = Limits(seconds=timeout * len(cells), memory=memory, cores=cores, patient=trains)
-    answer = answer_of(partial(_measure, turns=turns), cells, limits)
+    folder = checkpoints / cells[0].key if checkpoints and trains else None
+    answer = answer_of(partial(_measure, turns=turns, folder=folder), cells, limits)
     if answer.status == "ok":
         return [_with_output(outcome, answer.output) for outcome in answer.content]
     if len(cells) > 1 and not turns:
@@ -82,7 +86,7 @@ def misfits(cells: Sequence[Cell], timeout: float) -> dict[str, str]:
     return {label: why for status, content in answers if status == "ok" for label, why in content.items()}
 
 
-def _measure(cells: Sequence[Cell], *, turns: Turns | None) -> list[Outcome]:
+def _measure(cells: Sequence[Cell], *, turns: Turns | None, folder: Path | None) -> list[Outcome]:
     import torch._inductor.config
 
     from acmix_bench.meters import conditions, latency
@@ -91,8 +95,12 @@ def _measure(cells: Sequence[Cell], *, turns: Turns | None) -> list[Outcome]:
     torch._inductor.config.compile_threads = 1  # its pool of workers would outlive this process
     if meters.find(cells[0].meter).repeats == "once":
         gc.disable()  # a count is over before its garbage matters
-    meter, held = meters.find(cells[0].meter), conditions.hold(cells[0].protocol)
-    subjects = [Subject.of(cell) for cell in cells]
+    meter, protocol, held = meters.find(cells[0].meter), cells[0].protocol, {}
+    if meter.is_timing:
+        held = conditions.hold(protocol)
+    elif "threads" in protocol:  # on any cores: pinned, trainings of several sweeps would share the first
+        conditions.use_threads(protocol["threads"])
+    subjects = [Subject.of(cell, folder) for cell in cells]
     try:
         if meter.is_timing:
             results = latency.alternate(subjects, meter.measure, turns=turns)
@@ -100,7 +108,7 @@ def _measure(cells: Sequence[Cell], *, turns: Turns | None) -> list[Outcome]:
             results = [meter.measure(subjects[0])]
     except Exception as error:  # noqa: BLE001 - whatever a user's code raises is this row's result, not the run's end
         results = [error] * len(cells)
-    return [outcome_of(result, held if meter.is_timing else {}, name=cells[0].meter) for result in results]
+    return [outcome_of(result, held, name=cells[0].meter) for result in results]
 
 
 def _refuse_odd_numbers(values: dict[str, Any], name: str) -> None:

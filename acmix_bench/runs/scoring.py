@@ -47,7 +47,13 @@ def score(cell: Cell, weights: Path, *, batch: int) -> tuple[Scores, Splits, str
     model = subject.build()
     told = load_weights(model, weights, model_name=cell.row.label)
     model, images = subject.prepare(model.eval()), len(splits.test)  # type: ignore[arg-type]
-    scores = _halving(partial(_scored, model, splits, job_of(subject, splits), images), batch)
+    scored = partial(_scored, model, splits, job_of(subject, splits), images)
+    try:
+        scores = devices.halving(scored, batch, _tell_batch)
+    except Exception as error:
+        if devices.ran_out_of_memory(error):
+            raise UserError("memory runs out for a single image") from error
+        raise
     if scores.not_finite:
         raise UserError(
             f"{weights}: the model's answers to {scores.not_finite} of {images} images are not finite in "
@@ -56,19 +62,8 @@ def score(cell: Cell, weights: Path, *, batch: int) -> tuple[Scores, Splits, str
     return scores, splits, told
 
 
-def _halving(scored: Callable[[int], Scores], batch: int) -> Scores:
-    """Score with a batch, or where memory runs out with half of it, and so on."""
-    while True:
-        try:
-            return scored(batch)
-        except Exception as error:
-            if not devices.ran_out_of_memory(error):
-                raise
-            if batch == 1:
-                raise UserError("memory runs out for a single image") from error
-        devices.free_memory()
-        batch //= 2
-        print(f"memory ran out: goes on with {batch} images a batch", file=sys.stderr, flush=True)
+def _tell_batch(batch: int) -> None:
+    print(f"memory ran out: goes on with {batch} images a batch", file=sys.stderr, flush=True)
 
 
 def _scored(model: nn.Module, splits: Splits, job: Job, images: int, batch: int) -> Scores:

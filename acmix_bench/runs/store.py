@@ -9,8 +9,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -121,6 +122,18 @@ class Store:
                 with suppress(OSError):
                     self._file.truncate(size)
                 raise
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where cells that are not finished keep what they go on from, each in a folder by its key."""
+        return self.folder / "checkpoints"
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Remove the checkpoints of cells."""
+        for key in keys:
+            shutil.rmtree(self.checkpoints / key, ignore_errors=True)
+        with suppress(OSError):  # others are left, or there were none
+            self.checkpoints.rmdir()
 
     def write(self, name: str, text: str) -> None:
         """Replace a file as a whole: it is the old one or the new one, never half of it."""

@@ -10,7 +10,8 @@ from functools import partial
 from queue import SimpleQueue
 
 from acmix_bench import meters
-from acmix_bench.runs.environment import machine_state, usable_cores
+from acmix_bench.cores import usable_cores
+from acmix_bench.runs.environment import machine_state
 from acmix_bench.runs.local import Outcome
 from acmix_bench.runs.process import beside
 from acmix_bench.runs.progress import Loudness, Progress

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from rich.progress import Progress as Bar
 from acmix_bench import data
 from acmix_bench.backbones.saved import write
 from acmix_bench.backbones.weights import load_weights
+from acmix_bench.data import Splits
 from acmix_bench.errors import Terminated, UserError
 from acmix_bench.meters.accuracy import job_of
 from acmix_bench.meters.conditions import use_threads
@@ -79,13 +81,8 @@ def _trained(cell: Cell, model_name: str, wishes: Wishes) -> list[Epoch]:
         _prepare(folder, resume=wishes.resume)
     elif wishes.resume or wishes.tensorboard:
         raise UserError(f"--{'resume' if wishes.resume else 'tensorboard'}: say which folder with --out")
-    root, case = cell.protocol["data_root"], cell.row.case
-    if wishes.download and devices.rank() == 0:
-        data.load(case.data, case.image_size, root, download=True)
-    devices.wait()
-    try_out(cell)
-    subject = Subject.of(cell)
-    splits = data.load(case.data, case.image_size, root)
+    subject, splits = Subject.of(cell), _splits(cell, download=wishes.download)
+    try_out(cell, splits)
     model = subject.build()
     if wishes.weights:
         load_weights(model, wishes.weights, new_head=wishes.new_head)
@@ -103,6 +100,14 @@ def _trained(cell: Cell, model_name: str, wishes: Wishes) -> list[Epoch]:
             say=watcher.say,
             is_ending=is_ending,
         )
+
+
+def _splits(cell: Cell, *, download: bool) -> Splits:
+    """The cell's data set; where it is to be downloaded, one process does so, and the others wait for it."""
+    load = partial(data.load, cell.row.case.data, cell.row.case.image_size, cell.protocol["data_root"])
+    fetched = load(download=True) if download and devices.rank() == 0 else None
+    devices.wait()
+    return fetched or load()
 
 
 def _prepare(folder: Path, *, resume: bool) -> None:

@@ -20,12 +20,17 @@ LAST, BEST, WEIGHTS = "last.ckpt", "best.safetensors", "last.safetensors"
 
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a checkpoint.
+    """Write a checkpoint, and make its folder.
 
     Raises:
         UserError: where it cannot be written; the one before is then as it was.
     """
-    write(path, lambda unfinished: torch.save(dict(content), unfinished))
+
+    def writer(unfinished: Path) -> None:
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(dict(content), unfinished)
+
+    write(path, writer)
 
 
 def load(path: Path, plan: Mapping[str, Any]) -> dict[str, Any]:

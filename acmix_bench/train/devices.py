@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from acmix_bench.errors import UserError
+
+Made = TypeVar("Made")
 
 
 def join(device: str) -> str:
@@ -82,6 +86,23 @@ def ran_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(word in told for word in words)
     )
+
+
+def halving(made: Callable[[int], Made], batch: int, say: Callable[[int], None] = lambda _: None) -> Made:
+    """What is made of a batch, or where memory runs out of half as many images, and so on; `say` gets their number.
+
+    Raises:
+        Exception: what says that memory ran out, where it does for a single image.
+    """
+    while True:
+        try:
+            return made(batch)
+        except Exception as error:
+            if batch == 1 or not ran_out_of_memory(error):
+                raise
+        free_memory()
+        batch //= 2
+        say(batch)
 
 
 def free_memory() -> None:

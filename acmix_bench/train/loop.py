@@ -76,6 +76,7 @@ def train(
     *,
     folder: Path | None = None,
     resume: bool = False,
+    keep_weights: bool = True,
     report: Report = lambda *_: None,
     say: Say = lambda _: None,
     is_ending: Callable[[], bool] = lambda: False,
@@ -86,8 +87,10 @@ def train(
     Where memory runs out an update is made again in twice as many passes of half as many images.
 
     Args:
-        folder: where checkpoints and weights are kept; nothing is kept where not given.
+        folder: where checkpoints are kept; nothing is kept where not given.
         resume: whether to go on from the checkpoint that is there.
+        keep_weights: whether the folder gets weights, and a checkpoint, after every epoch; else checkpoints come as
+            time goes by, and last no longer than they are needed.
         report: gets the progress, the updates of an epoch, and the loss of the last one.
         say: gets what a person must know.
         is_ending: whether to stop after this update, with a checkpoint.
@@ -146,10 +149,11 @@ def train(
                     progress.epochs.append(_scored(scored, splits, job, progress, updates, optimizer))
                     progress.loss = progress.seconds = progress.waited = 0.0
                     model.train()
-                    _keep(scored, splits, job, progress, folder)
+                    if keep_weights:
+                        _keep(scored, splits, job, progress, folder)
                     report(progress, updates, loss)
-                ends = is_ending()
-                if ends or progress.update % updates == 0 or time.monotonic() - saved > seconds_between_saves:
+                ends, ended = is_ending(), keep_weights and progress.update % updates == 0
+                if ends or ended or time.monotonic() - saved > seconds_between_saves:
                     save()
                     saved = time.monotonic()
                 if ends:

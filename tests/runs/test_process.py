@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from acmix_bench.cores import cpu_quota, usable_cores
 from acmix_bench.runs import process
-from acmix_bench.runs.environment import Environment, cpu_quota, this_environment, usable_cores
+from acmix_bench.runs.environment import Environment, this_environment
 from acmix_bench.runs.process import Limits, answer_of
 from acmix_bench.runs.training import _stopping_gently
 
@@ -152,7 +153,8 @@ def test_a_container_s_share_of_the_processors(
 
 def test_a_share_is_threads_and_part_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     without = this_environment().model_copy(update={"quota": None})
-    monkeypatch.setattr("acmix_bench.runs.environment.cpu_quota", lambda: 1.5)
+    for module in ("cores", "runs.environment"):
+        monkeypatch.setattr(f"acmix_bench.{module}.cpu_quota", lambda: 1.5)
     assert usable_cores() == 1
     assert this_environment().quota == 1.5
     assert "(a container's 1.5)" in str(this_environment())

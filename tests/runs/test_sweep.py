@@ -128,3 +128,25 @@ def test_killed_at_any_moment_and_gone_on_with_nothing_is_lost_or_doubled(tmp_pa
     assert code == 0, err
     out, whole = (re.sub(r"\s+", " ", re.sub(r"cells\s+in .*", "", text)) for text in (out, whole))
     assert out.replace("results/", "whole/") == whole
+
+
+def test_a_training_that_was_killed_goes_on_from_its_checkpoint_and_gives_the_same(tmp_path: Path) -> None:
+    prepare(tmp_path, meters=["mine.py:TRAIN"], protocol={"threads": 1, "seeds": 1, "epochs": 2})
+    code, _, err = run_in(tmp_path, "ablate", "-e", "sweep.yaml", "--results", "whole")
+    assert code == 0, err
+    process = start("ablate", "-e", "sweep.yaml", folder=tmp_path)
+    end = time.monotonic() + 120
+    checkpoints = tmp_path / "results/sweep/checkpoints"
+    while not list(checkpoints.glob("*/last.ckpt")) and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.kill()
+    process.communicate()
+    assert records_of(tmp_path) == []
+    code, _, err = run_in(tmp_path, "ablate", "-e", "sweep.yaml", "--verbose")
+    assert code == 0, err
+    (ours,), (theirs,) = records_of(tmp_path), records_of(tmp_path, "whole")
+    assert ours["values"] == theirs["values"]
+    (log,) = (tmp_path / "results/sweep/logs").iterdir()
+    assert re.fullmatch(r"goes on after update \d+ of 22 in epoch \d\n", log.read_text())
+    assert not checkpoints.exists()
