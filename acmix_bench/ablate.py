@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -89,7 +89,8 @@ def plan_of(experiment: Experiment, rows: Sequence[Row], jobs: int = 1) -> Plan:
     )
     cells = cells_of(rows, experiment.meters, protocol, lambda *_: "")
     each = {f"{cell.row.label} {cell.meter}": cell for cell in cells}
-    code = {name: code_of(cell.row, cell.meter) for name, cell in each.items()}
+    look_once = cache(data.fingerprint)
+    code = {name: code_of(cell.row, cell.meter, look_once) for name, cell in each.items()}
     experiment = experiment.model_copy(update={"protocol": protocol})
     return Plan(experiment=experiment, rows=tuple(rows), code=code, environment=environment)
 

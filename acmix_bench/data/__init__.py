@@ -206,6 +206,16 @@ def _found_in(path: str) -> DataSet:
     )
 
 
+def fingerprint(name: str) -> str:
+    """What tells the files of a data set from others of the same name; nothing where it declares none.
+
+    Raises:
+        UserError: as `find`, or where the files cannot be read.
+    """
+    entry = find(name)
+    return entry.fingerprint() if entry.fingerprint else ""
+
+
 def load(name: str, image_size: int, root: str, download: bool = False) -> Splits:
     """Load a data set at an image size; `root` is the folder of those that are not embedded, ~ being the home.
 

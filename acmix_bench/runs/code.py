@@ -36,8 +36,11 @@ COMPILED = (".cpp", ".h")  # what a module builds lies beside it
 OURS_TO_NEED = ("torch", "torchvision", "timm")  # a class of theirs may stand for an operator; their code is not hashed
 
 
-def code_of(row: Row, meter: str) -> str:
+def code_of(row: Row, meter: str, fingerprint: Callable[[str], str] = data.fingerprint) -> str:
     """The version of the code that a row runs for a meter, and of what is declared of its data set, its files too.
+
+    Args:
+        fingerprint: of a data set's files, by its name; it may look at millions.
 
     Raises:
         UserError: for an unknown backbone, data set or meter.
@@ -64,7 +67,7 @@ def code_of(row: Row, meter: str) -> str:
     starts += [apply for axis in variant.own_axes if (apply := plugins.find("axis", axis, {}, Axis).apply)]
     equal = variant.same_function() if meter == "parity" else None
     told = (images.channels, images.classes, variant.runs, equal and equal.content())
-    files = (images.fingerprint(),) if images.fingerprint and measured.reads_data else ()
+    files = (fingerprint(row.case.data),) if images.fingerprint and measured.reads_data else ()
     return version_of(starts, told=told + files)
 
 

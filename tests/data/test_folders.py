@@ -12,12 +12,12 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from acmix_bench import backbones, data
+from acmix_bench import ablate, backbones, data
 from acmix_bench.data.tree import SUFFIXES, fingerprint
 from acmix_bench.errors import UserError
 from acmix_bench.runs.code import code_of
 from acmix_bench.spec.cell import Row
-from acmix_bench.spec.library import load_variant
+from acmix_bench.spec.library import load_experiment, load_variant, with_settings
 
 
 def load(place: Path) -> data.Splits:
@@ -154,6 +154,19 @@ def test_other_pictures_are_another_measurement(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(place, copy)
     assert fingerprint(copy) == fingerprint(place)
+
+
+def test_a_plan_looks_at_the_pictures_once_for_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, looks = folders(tmp_path / "photos"), []
+
+    def look(name: str) -> str:
+        looks.append(name)
+        return "a look"
+
+    monkeypatch.setattr(data, "fingerprint", look)
+    experiment = with_settings(load_experiment("paths"), [f"data=folder:{place}"])
+    ablate.plan_of(experiment, ablate.rows_of(experiment))
+    assert looks == [f"folder:{place}"]
 
 
 def test_imagenet_is_read_from_its_folders(tmp_path: Path) -> None:
