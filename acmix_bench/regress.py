@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import random
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from pathlib import Path
 from acmix_bench.analysis import gate
 from acmix_bench.analysis.thresholds import Thresholds
 from acmix_bench.errors import UserError
+from acmix_bench.runs.bar import Bar
 from acmix_bench.runs.process import socket_folder
 from acmix_bench.runs.store import Store
 
@@ -83,7 +83,7 @@ def served(name: str, python: Path, experiment: str, settings: list[str], folder
             yield side
 
 
-def measure(base: Side, head: Side, budget: float, precision: float, say: Callable[[str], None]) -> str:
+def measure(base: Side, head: Side, budget: float, precision: float) -> str:
     """Measure both alternately until every ratio is known to within the precision, or the time is up.
 
     Returns:
@@ -93,24 +93,27 @@ def measure(base: Side, head: Side, budget: float, precision: float, say: Callab
         raise UserError("base and head make different measurements of this experiment")
     end, order = time.monotonic() + budget, random.Random(0)
     repeats = sorted(set(head.groups))
-    for repeat in repeats:
-        for number in (number for number, of in enumerate(head.groups) if of == repeat):
-            sides = order.sample((base, head), 2)
-            with tempfile.TemporaryDirectory(prefix="acmix-bench-", dir=socket_folder()) as folder:
-                for side in sides:
-                    side.ask(number, Path(folder) / "turns", first=side is sides[0])
-                for side in sides:
-                    side.answer()
-        runs = base.store.load(), head.store.load()  # the first pair already shows whether this version can read them
-        found = gate.findings(*runs, Thresholds())
-        margins = [
-            finding.ratio.margin if finding.ratio else None for finding in found if finding.threshold is not None
-        ]
-        narrow = bool(margins) and all(margin is not None and margin <= precision for margin in margins)
-        if repeat + 1 >= MIN_REPEATS and narrow:
-            return f"narrow: every ratio is known to ±{100 * precision:g} % after {repeat + 1} pairs of processes"
-        if time.monotonic() > end and repeat + 1 >= MIN_REPEATS:
-            return f"budget: {budget:g} seconds are up after {repeat + 1} pairs of processes"
-        if sys.stderr.isatty():
-            say(f"pair {repeat + 1} of at most {len(repeats)}")
+    with Bar("pairs of processes") as bar:
+        for repeat in repeats:
+            for number in (number for number, of in enumerate(head.groups) if of == repeat):
+                sides = order.sample((base, head), 2)
+                with tempfile.TemporaryDirectory(prefix="acmix-bench-", dir=socket_folder()) as folder:
+                    for side in sides:
+                        side.ask(number, Path(folder) / "turns", first=side is sides[0])
+                    for side in sides:
+                        side.answer()
+            runs = (
+                base.store.load(),
+                head.store.load(),
+            )  # the first pair already shows whether this version can read them
+            found = gate.findings(*runs, Thresholds())
+            margins = [
+                finding.ratio.margin if finding.ratio else None for finding in found if finding.threshold is not None
+            ]
+            narrow = bool(margins) and all(margin is not None and margin <= precision for margin in margins)
+            if repeat + 1 >= MIN_REPEATS and narrow:
+                return f"narrow: every ratio is known to ±{100 * precision:g} % after {repeat + 1} pairs of processes"
+            if time.monotonic() > end and repeat + 1 >= MIN_REPEATS:
+                return f"budget: {budget:g} seconds are up after {repeat + 1} pairs of processes"
+            bar.show(repeat + 1, len(repeats), "at most", at_once=True)
     return f"budget: all {len(repeats)} pairs of processes are measured"

@@ -122,7 +122,7 @@ def regress(
         sides.served("base", base, *arguments, folder / "base") as old,
         sides.served("head", Path(sys.executable), *arguments, folder / "head") as new,
     ):
-        ended = sides.measure(old, new, budget, chosen.protocol.precision, note)
+        ended = sides.measure(old, new, budget, chosen.protocol.precision)
         runs = old.store.load(), new.store.load()
     note(f"stopped for {ended}; records: {folder}/")
     raise typer.Exit(_gate(*runs, thresholds, allow_unlike=False, as_json=as_json, report=folder / "report.json"))

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from acmix_bench import data
 from acmix_bench.data.folders import Pictures
 from acmix_bench.data.scan import scan
 from acmix_bench.data.tree import left_out
 from acmix_bench.errors import a_few
+from acmix_bench.runs.bar import Bar
 from acmix_bench.runs.contract import Broken, NotPromised, Promise, tried
 
 SIZES = 16, 24
@@ -59,9 +58,11 @@ def _files_of(entry: data.DataSet, root: str) -> tuple[Pictures, Pictures, tuple
 
 def _of_pictures(train: Pictures, test: Pictures, classes: tuple[str, ...]) -> Iterator[Promise]:
     """Look at every file of a data set of folders."""
-    paths, console = [file for file, _ in [*train.files, *test.files]], Console(stderr=True)
-    quiet = not console.is_terminal
-    seen = list(track(scan(paths), "pictures", len(paths), console=console, transient=True, disable=quiet))
+    paths, seen = [file for file, _ in [*train.files, *test.files]], []
+    with Bar("pictures") as bar:
+        for one in scan(paths):
+            seen.append(one)
+            bar.show(len(seen), len(paths))
     ours, theirs = seen[: len(train.files)], seen[len(train.files) :]
 
     def counts() -> str:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from torch import nn
 
 from acmix_bench import backbones, data
@@ -20,14 +16,13 @@ from acmix_bench.errors import UserError
 from acmix_bench.meters.accuracy import job_of
 from acmix_bench.meters.conditions import use_threads
 from acmix_bench.meters.subject import Subject
+from acmix_bench.runs.bar import Bar
 from acmix_bench.runs.process import keep_sockets_short
 from acmix_bench.spec.cell import Cell
 from acmix_bench.train import devices
 from acmix_bench.train.evaluate import Scores
 from acmix_bench.train.loop import test
 from acmix_bench.train.step import Job
-
-SECONDS_BETWEEN_LINES = 30
 
 
 def score(cell: Cell, weights: Path, *, batch: int) -> tuple[Scores, Splits, str]:
@@ -67,23 +62,5 @@ def _tell_batch(batch: int) -> None:
 
 
 def _scored(model: nn.Module, splits: Splits, job: Job, images: int, batch: int) -> Scores:
-    with _watched(images) as report:
-        return test(model, splits, job, batch=batch, report=report)
-
-
-@contextmanager
-def _watched(images: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, else a line now and then; gives what is to be told how many images are done."""
-    console, last = Console(stderr=True), time.monotonic()
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=images)
-
-        def report(done: int) -> None:
-            nonlocal last
-            bar.update(task, completed=done)
-            if not console.is_terminal and time.monotonic() - last > SECONDS_BETWEEN_LINES:
-                last = time.monotonic()
-                print(f"{done} of {images} images", file=sys.stderr, flush=True)
-
-        yield report
+    with Bar("images") as bar:
+        return test(model, splits, job, batch=batch, report=lambda done: bar.show(done, images))

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import csv
 import signal
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from acmix_bench import data
 from acmix_bench.backbones.saved import write
@@ -26,12 +20,12 @@ from acmix_bench.errors import Terminated, UserError
 from acmix_bench.meters.accuracy import job_of
 from acmix_bench.meters.conditions import use_threads
 from acmix_bench.meters.subject import Subject, try_out
+from acmix_bench.runs.bar import Bar
 from acmix_bench.runs.process import keep_sockets_short
 from acmix_bench.spec.cell import Cell
 from acmix_bench.train import checkpoint, devices
 from acmix_bench.train.loop import Epoch, Progress, train
 
-SECONDS_BETWEEN_LINES = 30
 LOG = "log.csv"
 
 
@@ -149,32 +143,21 @@ def _stopping_gently() -> Iterator[Any]:
 
 
 class _Watcher:
-    """Tells how training goes: a bar on a terminal, else a line an epoch and now and then; and keeps the log."""
+    """Tells how training goes: a bar, and a line an epoch; and keeps the log."""
 
     def __init__(self, epochs: int, wishes: Wishes) -> None:
         self._epochs, self._folder = epochs, wishes.folder
         self._speaks = devices.rank() == 0
-        self._console = Console(stderr=True, emoji=False)
-        self._bar = Bar(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not (self._speaks and self._console.is_terminal),
-            transient=True,
-        )
-        self._task = self._bar.add_task("", total=None)
-        self._begun: tuple[float, int] | None = None
-        self._told, self._epochs_told = time.monotonic(), 0
+        self._bar = Bar("updates", is_silent=not self._speaks)
+        self._epochs_told: int | None = None
         self._board = _board(wishes) if self._speaks else None
 
     def __enter__(self) -> _Watcher:
-        self._bar.start()
+        self._bar.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self._bar.__exit__()
         if self._board:
             self._board.close()
 
@@ -182,19 +165,12 @@ class _Watcher:
         """An update is made, or an epoch scored."""
         if not self._speaks:
             return
-        now, total = time.monotonic(), updates * self._epochs
-        if self._begun is None:
-            self._begun, self._epochs_told = (now, progress.update), len(progress.epochs)
-        if len(progress.epochs) > self._epochs_told:
-            self._epochs_told = len(progress.epochs)
+        if self._epochs_told is not None and len(progress.epochs) > self._epochs_told:
             self._tell(progress.epochs, updates)
-            return
-        since, first = self._begun
-        left = (now - since) / max(1, progress.update - first) * (total - progress.update)
-        place = f"epoch {min(self._epochs, progress.update // updates + 1)}, loss {loss:.4f}"
-        self._bar.update(self._task, total=total, completed=progress.update, description=place)
-        if not self._console.is_terminal and now - self._told > SECONDS_BETWEEN_LINES:
-            self.say(f"{place}, update {progress.update} of {total}, {int(left // 60)}:{int(left % 60):02d} left")
+        else:
+            epoch = min(self._epochs, progress.update // updates + 1)
+            self._bar.show(progress.update, updates * self._epochs, f"epoch {epoch}, loss {loss:.4f}")
+        self._epochs_told = len(progress.epochs)
 
     def _tell(self, epochs: list[Epoch], updates: int) -> None:
         last = epochs[-1]
@@ -211,13 +187,8 @@ class _Watcher:
 
     def say(self, line: str) -> None:
         """Tell a line, above the bar."""
-        if not self._speaks:
-            return
-        self._told = time.monotonic()
-        if self._console.is_terminal:
-            self._console.print(line, highlight=False, markup=False)
-        else:
-            print(line, file=sys.stderr, flush=True)
+        if self._speaks:
+            self._bar.say(line)
 
 
 def _row(epoch: Epoch) -> dict[str, Any]:
