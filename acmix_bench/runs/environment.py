@@ -63,6 +63,8 @@ class State(Value):
     load: float
     mhz: float | None
     commit: str | None
+    others: float | None = Field(None, description="how many of our cores other programs took on average meanwhile")
+    stolen: float | None = Field(None, description="how many the host of a virtual machine took")
 
 
 def machine_state() -> State:
