@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal
 
 from acmix_bench import backbones, data, meters
 from acmix_bench.analysis.compare import Comparison, compare
@@ -16,20 +16,18 @@ from acmix_bench.cores import usable_cores
 from acmix_bench.errors import Terminated, UserError
 from acmix_bench.meters.turns import Turns
 from acmix_bench.report.table import render
-from acmix_bench.runs import local
+from acmix_bench.runs import local, running
 from acmix_bench.runs.code import code_of
 from acmix_bench.runs.environment import this_environment
 from acmix_bench.runs.process import start_server
-from acmix_bench.runs.progress import Loudness
-from acmix_bench.runs.record import Plan, Record, Run
+from acmix_bench.runs.progress import Loudness, Tell
+from acmix_bench.runs.record import Again, Plan, Record, Run
 from acmix_bench.runs.store import Store
 from acmix_bench.runs.sweep import Measure, measured_now, records
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import Cell, Row, cells_of, groups_of
 from acmix_bench.spec.experiment import DEFAULT_BACKBONE, Experiment
 
-# Of what was measured before: what crashed or came too late, what diverged too, or all.
-Again = Literal["crashed", "failed", "all"]
 Misfits = Callable[[Sequence[Cell], float], Mapping[str, str]]
 
 
@@ -104,6 +102,7 @@ def ablate(
     loudness: Loudness = "normal",
     jobs: int = 1,
     again: Again = "crashed",
+    tell: Sequence[Tell] = (),
     measure: Measure | None = None,
     misfits: Misfits = local.misfits,
 ) -> Finished:
@@ -117,6 +116,7 @@ def ablate(
         file: the experiment's, where it is the user's own.
         jobs: how many scores are measured at once.
         again: what is measured again of what was before.
+        tell: are told what happens, as it does.
         measure: how cells are measured; where not given in processes here, with checkpoints beside the records.
 
     Raises:
@@ -127,11 +127,12 @@ def ablate(
     withheld = fitting(plan, insisted, misfits) if left else {}
     measured, ended = 0, None
     measure = limited(measure or partial(local.measure, checkpoints=store.checkpoints), plan)
-    with store.opened(plan, file):
+    with store.opened(plan, file), running.written_down(store, jobs, again) as write_down:
         if again == "all":
             store.forget(cell.key for cell in left)
         try:
-            with closing(records(plan, done, measure, withheld, loudness, jobs)) as found:
+            told = (write_down, *tell)
+            with closing(records(plan, done, measure, withheld, loudness, jobs, told)) as found:
                 for record in found:
                     store.append(record)
                     if record.output:
@@ -143,6 +144,11 @@ def ablate(
             ended = error
         comparison = compare(store.load())
         write_tables(store, comparison)
+        kept = comparison.run.records
+        failed = sum(record.status != "ok" for record in kept)
+        counts = {"done": len(kept), "failed": failed, "left": len(plan.cells) - len(kept)}
+    for one in tell:
+        one({"event": "ended", "time": time.time(), **counts, "is_interrupted": ended is not None})
     return Finished(
         comparison=comparison,
         measured=measured,
@@ -156,7 +162,7 @@ def finished(plan: Plan, store: Store, again: Again = "crashed") -> set[str]:
     if again == "all":
         return set()
     kept = store.finished([cell.key for cell in plan.cells], plan.environment)
-    return {key for key, record in kept.items() if record.is_result and (again == "crashed" or record.status == "ok")}
+    return {key for key, record in kept.items() if record.counts(again)}
 
 
 def limited(measure: Measure, plan: Plan) -> Measure:

@@ -13,7 +13,7 @@ import pytest
 from package import run_in
 
 import acmix_bench
-from acmix_bench.runs import progress
+from acmix_bench.runs import bar, progress
 
 ROOT = Path(__file__).parent.parent
 PATHS = ROOT / "results/shown/paths"
@@ -139,7 +139,7 @@ def test_progress_in_a_notebook_is_lines_where_no_bar_can_be_drawn(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    monkeypatch.setattr(progress, "find_spec", lambda name: None)
+    monkeypatch.setattr(bar, "find_spec", lambda name: None)
     with progress.Progress([], ()) as told:  # rich warns where it draws without ipywidgets: an error here
         told.say("one")
     assert capsys.readouterr() == ("", "one\n")

@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from acmix_bench.cli import measure, own, versions, view, weights
+from acmix_bench.cli import measure, own, versions, view, watch, weights
 from acmix_bench.cli.common import as_help, is_watched, note
 from acmix_bench.errors import Interrupted, Terminated, UserError
 
@@ -78,6 +78,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "table": view.table,
         "plot": view.plot,
         "plan": view.plan,
+        "status": watch.status,
     },
     "Hold runs and versions beside each other": {
         "compare": versions.compare_runs,

@@ -20,6 +20,23 @@ SetOption = Annotated[
         autocompletion=complete.settings,
     ),
 ]
+VariantOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--variant",
+        "-v",
+        help="A name, a YAML file, or axis=value[,value][,axis=value...]. Repeatable.",
+        autocompletion=complete.variants,
+    ),
+]
+ModelsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODEL]...",
+        help="BACKBONE-VARIANT@SIZE, the last two where wanted: nano, nano-acmix@32, operator-64.",
+        autocompletion=complete.models,
+    ),
+]
 OneModelArgument = Annotated[
     str | None,
     typer.Argument(help="BACKBONE-VARIANT@SIZE, in place of --variant on nano.", autocompletion=complete.models),

@@ -11,42 +11,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from acmix_bench.cli import complete
 from acmix_bench.cli.common import (
     ExperimentOption,
     JsonOption,
+    ModelsArgument,
     OneModelArgument,
     OneVariantOption,
     ResultsOption,
     SetOption,
+    VariantOption,
     note,
 )
+from acmix_bench.cli.watch import print_event
 from acmix_bench.errors import Interrupted, Terminated, UserError
 from acmix_bench.spec import library
 
 if TYPE_CHECKING:
     from acmix_bench.analysis.compare import Comparison
     from acmix_bench.runs.progress import Loudness
+    from acmix_bench.runs.record import Again
 
 GOES_ON = "interrupted: what is finished is kept; the same command goes on from here"
 PRINTED, KEPT = "What is printed", "What is kept"
-VariantOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--variant",
-        "-v",
-        help="A name, a YAML file, or axis=value[,value][,axis=value...]. Repeatable.",
-        autocompletion=complete.variants,
-    ),
-]
-ModelsArgument = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[MODEL]...",
-        help="BACKBONE-VARIANT@SIZE, the last two where wanted: nano, nano-acmix@32, operator-64.",
-        autocompletion=complete.models,
-    ),
-]
 
 
 def ablate(
@@ -75,6 +61,10 @@ def ablate(
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Tell every cell when it is measured.", rich_help_panel=PRINTED)
     ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print what happens as lines of JSON, and no tables.", rich_help_panel=PRINTED),
+    ] = False,
 ) -> None:
     """Measure an experiment's variants and print the comparison tables.
 
@@ -88,6 +78,8 @@ def ablate(
     """
     if quiet and verbose:
         raise UserError("--quiet and --verbose: choose one")
+    if as_json and (dry_run or every):
+        raise UserError(f"--json and --{'dry-run' if dry_run else 'all'}: choose one")
     chosen = library.with_settings(library.load_experiment(experiment), settings or [])
     from acmix_bench import ablate as flow
     from acmix_bench.cli.terminal import show
@@ -97,7 +89,7 @@ def ablate(
 
     plan = flow.plan_of(chosen, flow.rows_of(chosen, variant or []), jobs)
     store = Store(results / chosen.name)
-    again: flow.Again = "all" if force else "failed" if retry_failed else "crashed"
+    again: Again = "all" if force else "failed" if retry_failed else "crashed"
     if dry_run:
         finished = flow.finished(plan, store, again)
         for cell in plan.cells:
@@ -108,14 +100,26 @@ def ablate(
     loudness: Loudness = "quiet" if quiet else "verbose" if verbose else "normal"
     file = library.own_file("experiment", experiment)
     try:
-        outcome = flow.ablate(plan, store, insisted=insisted, file=file, loudness=loudness, jobs=jobs, again=again)
+        outcome = flow.ablate(
+            plan,
+            store,
+            insisted=insisted,
+            file=file,
+            loudness=loudness,
+            jobs=jobs,
+            again=again,
+            tell=[print_event] * as_json,
+        )
     except KeyboardInterrupt:  # before the first cell, or while the tables were written
         raise Interrupted(GOES_ON) from None
-    more = explaining(outcome.comparison)
-    show([*decisive(outcome.comparison), *(more if every else [])], notes=not quiet)
-    left = several(len(more), "more table", "more tables")
-    rest = f"  ({left}: acmix-bench table {shlex.quote(str(store.folder))})" if more and not (every or quiet) else ""
-    print(f"Records and tables: {store.folder}/{rest}")
+    if not as_json:
+        more = explaining(outcome.comparison)
+        show([*decisive(outcome.comparison), *(more if every else [])], notes=not quiet)
+        left = several(len(more), "more table", "more tables")
+        rest = (
+            f"  ({left}: acmix-bench table {shlex.quote(str(store.folder))})" if more and not (every or quiet) else ""
+        )
+        print(f"Records and tables: {store.folder}/{rest}")
     if not outcome.measured and not outcome.interrupted:
         note("nothing was left to measure; --force measures again")
     if outcome.interrupted:

@@ -1,108 +1,228 @@
-"""Progress of a run on stderr: a bar with the time left on a terminal or in a notebook that has ipywidgets, else a line
-now and then.
-"""
+"""Progress of a run: what is done, what runs and where, and how long it takes, told to people and to programs."""
 
 from __future__ import annotations
 
-import sys
+import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
-from importlib.util import find_spec
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal
+from threading import Event, RLock, Thread
+from typing import Any, Literal
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bar
-
+from acmix_bench.errors import UserError
 from acmix_bench.meters import find
+from acmix_bench.runs.bar import Bar, clock
+from acmix_bench.runs.load import Taken, look, taken_since
 from acmix_bench.runs.record import Record
 from acmix_bench.spec.cell import Cell
+from acmix_bench.spec.meter import short
 
-SECONDS_BETWEEN_LINES = 30
-
+SECONDS_OF_LOAD = 5  # over which other work is looked for, at least
+SECONDS_BETWEEN_LOOKS = 1  # at what runs, by itself
+SHOWN = 8  # of what runs at once
 
 Loudness = Literal["quiet", "normal", "verbose"]
+# Each is told what happens, in values that JSON can hold: see docs/ablate.md.
+Tell = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """Cells that are measured together, where they run, and since when."""
+
+    cells: tuple[Cell, ...]
+    where: str
+    since: float
+
+    def __str__(self) -> str:
+        """Its meter, and its row and repeat or how many rows."""
+        meters = dict.fromkeys(short(cell.meter) for cell in self.cells)
+        rows = dict.fromkeys(f"{cell.row.label} {cell.repeat}" for cell in self.cells)
+        return f"{', '.join(meters)}  {next(iter(rows)) if len(rows) == 1 else f'{len(rows)} rows'}"
 
 
 class Progress:
     """Counts cells, tells problems at once, and guesses the time left from the cells of the same meter so far.
 
-    A quiet one tells problems alone, a verbose one every cell.
+    A quiet one tells problems alone, a verbose one every cell. While nothing is timed it looks after the bar and the
+    line a minute by itself; while something is, it does nothing between two cells.
     """
 
     def __init__(
-        self, cells: Sequence[Cell], done: Collection[str], loudness: Loudness = "normal", jobs: int = 1
+        self,
+        cells: Sequence[Cell],
+        done: Collection[str],
+        loudness: Loudness = "normal",
+        jobs: int = 1,
+        tell: Sequence[Tell] = (),
     ) -> None:
-        self._left = [cell for cell in cells if cell.key not in done]
-        self._total, self._done = len(cells), len(cells) - len(self._left)
+        self._total, left = len(cells), [cell for cell in cells if not done or cell.key not in done]
+        self._kept, self._failed = len(cells) - len(left), 0
+        self._left = Counter(cell.meter for cell in left)
         self._seconds: dict[str, list[float]] = defaultdict(list)
-        self._console = Console(stderr=True, emoji=False)  # mine.py:Star: is no picture of a star
-        self._loudness, self._jobs = loudness, jobs
-        # A notebook shows no bar without ipywidgets, but warnings that they are missing.
-        can_draw = find_spec("ipywidgets") is not None if self._console.is_jupyter else self._console.is_terminal
-        self._is_watched = can_draw and loudness != "quiet"
-        self._bar = Bar(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=self._console,
-            disable=not self._is_watched,
-            transient=True,
-            auto_refresh=False,  # nothing else may run while a cell is timed
-        )
-        self._task = self._bar.add_task("", total=self._total, completed=self._done, left="")
-        self._last_line = time.monotonic()
+        self._running: dict[str, Running] = {}  # by the key of the first cell
+        self._where: dict[str, str] = {}
+        self._loudness, self._jobs, self._tell = loudness, jobs, tell
+        self._bar = Bar("cells", is_silent=loudness == "quiet")
+        self._lock, self._is_over = RLock(), Event()
+        self._looked = look()
+        self._taken: Taken | None = None
 
     def __enter__(self) -> Progress:
-        if self._done and self._loudness != "quiet":
-            self.say(f"{self._done} of {self._total} cells were measured before and are kept")
-        self._bar.start()
+        if self._kept and self._loudness != "quiet":
+            self.say(f"{self._kept} of {self._total} cells were measured before and are kept")
+        self._send("begun", cells=self._total, kept=self._kept, jobs=self._jobs)
+        self._bar.__enter__()
+        # Ctrl-C and SIGTERM are the main thread's, which may have them wait.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+        try:
+            Thread(target=self._look_after, daemon=True).start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self._is_over.set()
+        with self._lock:
+            self._bar.__exit__()
 
-    def start(self, cells: Sequence[Cell]) -> None:
-        """A cell begins, or several that are timed together or need not wait for each other."""
-        meters = dict.fromkeys(cell.meter for cell in cells)
-        rows = dict.fromkeys(cell.row.label for cell in cells)
-        what = next(iter(rows)) if len(rows) == 1 else f"{len(rows)} rows"
-        self._bar.update(self._task, description=f"{', '.join(meters)}  {what}", refresh=True)
+    def start(self, cells: Sequence[Cell], where: str = "") -> None:
+        """Cells begin that are measured together.
 
-    def finished(self, record: Record) -> Record:
-        """A cell has ended, one way or another; gives its record back."""
+        Args:
+            where: the cores or the node that they run on, where there are several.
+        """
+        with self._lock:
+            keys = tuple(cell.key for cell in cells)
+            self._running[keys[0]] = Running(cells=tuple(cells), where=where, since=time.monotonic())
+            self._where |= dict.fromkeys(keys, where)
+            for key, cell in zip(keys, cells, strict=True):
+                self._send("started", key=key, **_told(cell), where=where)
+            self._show(at_once=True)
+
+    def stop(self, cells: Sequence[Cell]) -> None:
+        """Cells are over that began together; their records come."""
+        with self._lock:
+            del self._running[cells[0].key]
+
+    def finished(self, record: Record) -> None:
+        """A cell has ended, one way or another, and its record is kept."""
         cell = record.cell
-        self._left.remove(cell)
-        self._done += 1
-        self._seconds[cell.meter].append(record.seconds)
-        if record.status not in ("ok", "withheld"):
-            self.say(f"{cell.row.label}: {cell.meter} {cell.repeat} {record.status}: {record.reason}")
-        elif self._loudness == "verbose":
-            self.say(f"{cell.row.label}: {cell.meter} {cell.repeat} {record.status} in {record.seconds:.1f} s")
-        self._bar.update(self._task, completed=self._done, left=self._time_left(), refresh=True)
-        if (
-            self._loudness == "normal"
-            and not self._is_watched
-            and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES
-        ):
-            self.say(f"{self._done} of {self._total} cells, {self._time_left()}")
-        return record
+        with self._lock:
+            where = self._where.pop(record.key)
+            self._left[cell.meter] -= 1
+            self._seconds[cell.meter].append(record.seconds)
+            self._failed += record.status != "ok"
+            self._look_for_load()
+            place = f" on {where}" if where else ""
+            if record.status not in ("ok", "withheld"):
+                self.say(f"{cell.row.label}: {cell.meter} {cell.repeat} {record.status}{place}: {record.reason}")
+            elif self._loudness == "verbose":
+                told = f"{record.status} in {record.seconds:.1f} s{place}"
+                self.say(f"{cell.row.label}: {cell.meter} {cell.repeat} {told}")
+            self._send(
+                "finished",
+                key=record.key,
+                **_told(cell),
+                where=where,
+                status=record.status,
+                reason=record.reason,
+                seconds=round(record.seconds, 3),
+                others=record.state.others,
+                done=self._done,
+                failed=self._failed,
+                left=self._left.total(),
+                seconds_left=self._seconds_left(),
+            )
+            self._show(at_once=True)
 
-    def _time_left(self) -> str:
-        if any(cell.meter not in self._seconds for cell in self._left):
-            return ""
-        counts = Counter(cell.meter for cell in self._left)
-        beside = {meter: self._jobs if find(meter).repeats == "seeds" else 1 for meter in counts}
-        left = sum(number * fmean(self._seconds[meter]) / beside[meter] for meter, number in counts.items())
-        return f"{int(left // 60)}:{int(left % 60):02d} left"
+    @property
+    def _done(self) -> int:
+        return self._total - self._left.total()
+
+    def _send(self, event: str, **content: Any) -> None:
+        for tell in self._tell:
+            tell({"event": event, "time": round(time.time(), 3), **content})
+
+    def _look_after(self) -> None:
+        """Keep the bar, or the line a minute, up to date, unless something is timed."""
+        while not self._is_over.wait(SECONDS_BETWEEN_LOOKS):
+            with self._lock:
+                is_timed = any(find(one.cells[0].meter).is_timing for one in self._running.values())
+                if not self._is_over.is_set() and not is_timed:
+                    self._look_for_load()
+                    self._show()
+
+    def _look_for_load(self) -> None:
+        """See every few seconds what other programs take."""
+        if taken := taken_since(self._looked, SECONDS_OF_LOAD):
+            self._looked, self._taken = look(), taken
+
+    def _show(self, *, at_once: bool = False) -> None:
+        if self._loudness == "verbose" and not self._bar.is_drawn:
+            return  # every cell has its line
+        now, running, several = time.monotonic(), list(self._running.values()), len(self._running) > 1
+        rows = [f"{one}{f'  on {one.where}' * bool(one.where)}  {clock(now - one.since)}" for one in running[:SHOWN]]
+        more = [f"and {len(running) - SHOWN} more"] * (len(running) > SHOWN)
+        left = self._seconds_left()
+        told = [
+            f"{len(running)} running" * several,
+            f"{self._failed} failed" * bool(self._failed),
+            f"{clock(left)} left" if left is not None else "",
+        ]
+        load = self._taken.told if self._taken else ""
+        self._bar.show(
+            self._done,
+            self._total,
+            str(running[0]) if running and self._bar.is_drawn and not several else "",
+            left=", ".join(filter(None, [*told, *([load] if not self._bar.is_drawn else [])])),
+            below=[*(rows if several else []), *more, *([load] if load else [])],
+            at_once=at_once,
+        )
+
+    def _seconds_left(self) -> float | None:
+        now = time.monotonic()
+        running = [(c.meter, (now - one.since) / len(one.cells)) for one in self._running.values() for c in one.cells]
+        seconds = seconds_left(self._left, running, self._seconds, self._jobs)
+        return None if seconds is None else round(seconds, 1)
 
     def say(self, line: str) -> None:
         """Tell something above the bar."""
-        self._last_line = time.monotonic()
-        if self._is_watched:
-            self._bar.console.print(line, highlight=False, markup=False)
-        else:
-            print(line, file=sys.stderr, flush=True)
+        with self._lock:
+            self._bar.say(line)
+
+
+def seconds_left(
+    left: Mapping[str, int],
+    running: Sequence[tuple[str, float]],
+    seconds: Mapping[str, Sequence[float]],
+    jobs: int,
+) -> float | None:
+    """How long the cells that are left will take, by those of the same meter so far; None where it has none.
+
+    Args:
+        left: how many of each meter have not ended.
+        running: meter, and seconds so far, of those of them that run.
+        seconds: how long those of each meter took that have ended.
+        jobs: how many scores are measured at once.
+    """
+    if any(number and not seconds.get(meter) for meter, number in left.items()):
+        return None
+    each = {meter: fmean(seconds[meter]) for meter, number in left.items() if number}
+    work = {meter: left[meter] * mean for meter, mean in each.items()}
+    for meter, so_far in running:
+        work[meter] -= min(so_far, each[meter])
+    return sum(amount / (jobs if _is_score(meter) else 1) for meter, amount in work.items())
+
+
+def _is_score(meter: str) -> bool:
+    try:
+        return find(meter).repeats == "seeds"
+    except UserError:  # somebody's own, of which nothing is known here
+        return False
+
+
+def _told(cell: Cell) -> dict[str, Any]:
+    return {"row": cell.row.label, "meter": cell.meter, "repeat": cell.repeat}

@@ -17,6 +17,8 @@ from acmix_bench.spec.strict import Value
 # before it was written down are read as the first.
 FORMAT = 1
 Status = Literal["ok", "diverged", "crashed", "timeout", "withheld"]
+# Of what was measured before, what a run measures again: what crashed or came too late, what diverged too, or all.
+Again = Literal["crashed", "failed", "all"]
 
 
 class Record(Value):
@@ -38,6 +40,10 @@ class Record(Value):
     def is_result(self) -> bool:
         """Whether this answers the cell; a crash or a timeout is tried again by the next run."""
         return self.status in ("ok", "diverged")
+
+    def counts(self, again: Again) -> bool:
+        """Whether a run that measures so much again keeps this."""
+        return again != "all" and self.is_result and (again == "crashed" or self.status == "ok")
 
     def named_by(self, rows: Mapping[str, Row]) -> Record:
         """Under the label that a run has for this row, by its content; another run may have called it otherwise."""

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -24,7 +25,7 @@ from acmix_bench.runs.environment import Environment
 from acmix_bench.runs.record import FORMAT, KeptPlan, Plan, Record, Run
 from acmix_bench.spec.experiment import Experiment
 
-TORN = "torn.jsonl"
+RECORDS, TORN = "records.jsonl", "torn.jsonl"
 
 
 class Store:
@@ -48,16 +49,28 @@ class Store:
         self._refuse_another_experiment(plan.experiment, seen)
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = (self.folder / "records.jsonl").open("a+b", buffering=0)  # closing must not write again
+            self._file = (self.folder / RECORDS).open("a+b", buffering=0)  # closing must not write again
         with self._file:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(f"{self.folder}: another run is writing here; wait for it") from error
+            if not _locked(self._file.fileno(), fcntl.LOCK_EX, patience=0.5):  # `is_being_written` is quick
+                raise UserError(f"{self.folder}: another run is writing here; wait for it")
             self._set_aside_torn_line()
             kept = KeptPlan(**plan.model_dump(), keys=tuple(cell.key for cell in plan.cells), file=seen)
             self.write("run.json", kept.model_dump_json(indent=1))
             yield
+
+    def is_being_written(self) -> bool:
+        """Whether somebody holds the lock; one who was killed does not.
+
+        Raises:
+            UserError: where the records cannot be read.
+        """
+        try:
+            with (self.folder / RECORDS).open("rb") as file:
+                return not _locked(file.fileno(), fcntl.LOCK_SH)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be read ({error.strerror})") from error
 
     def _set_aside_torn_line(self) -> None:
         """Where a kill cut the last line short, move it to a file of its own; a whole one gets its end."""
@@ -137,7 +150,7 @@ class Store:
 
     def write(self, name: str, text: str) -> None:
         """Replace a file as a whole: it is the old one or the new one, never half of it."""
-        unfinished = self.folder / f".{name.replace('/', '.')}.{os.getpid()}"
+        unfinished = self.folder / f".{name.replace('/', '.')}"  # nobody else writes; what a kill left is written over
         with self._writing():
             try:
                 (self.folder / name).parent.mkdir(exist_ok=True)
@@ -157,15 +170,19 @@ class Store:
 
     def finished(self, keys: Collection[str], *environments: Environment) -> dict[str, Record]:
         """The newest record of each of these cells that was measured in one of these environments."""
+        return {key: record for key, (_, record) in self.placed(keys, *environments).items()}
+
+    def placed(self, keys: Collection[str], *environments: Environment) -> dict[str, tuple[int, Record]]:
+        """These records, and the byte of the file where each begins."""
         wanted = set(keys)
         return {
-            record.key: record
-            for record in self._records()
+            record.key: (place, record)
+            for place, record in self._records()
             if record.key in wanted and record.environment in environments
         }
 
-    def load(self) -> Run:
-        """The last run.
+    def plan(self) -> KeptPlan:
+        """The plan of the last run.
 
         Raises:
             UserError: where there is none.
@@ -177,39 +194,61 @@ class Store:
             raise UserError(f"{self.folder}: no run here ({error.strerror}: run.json)") from error
         _refuse_newer(text, where)
         try:
-            plan = KeptPlan.model_validate_json(text)
+            return KeptPlan.model_validate_json(text)
         except (ValidationError, UserError) as error:
             raise UserError(f"{where}: not a run that this version can read") from error
+
+    def load(self) -> Run:
+        """The last run.
+
+        Raises:
+            UserError: where there is none.
+        """
+        plan = self.plan()
         finished = self.finished(plan.keys, plan.environment, *plan.pooled)
         rows = {row.content: row for row in plan.rows}
         records = tuple(finished[key].named_by(rows) for key in plan.keys if key in finished)
         return Run(plan=plan, records=records, others=tuple(Store(self.folder / n).load() for n in plan.others))
 
-    def _records(self) -> Iterator[Record]:
-        """Every record. Lines that are none are counted and told; the last one may be being written.
+    def _records(self) -> Iterator[tuple[int, Record]]:
+        """Every record, and where it begins. Lines that are none are counted and told; the last may be being written.
 
         Raises:
             UserError: where the file cannot be read, or a newer version wrote a record.
         """
-        path = self.folder / "records.jsonl"
+        path = self.folder / RECORDS
         try:
             lines = path.read_bytes().split(b"\n")
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be read ({error.strerror})") from error
-        odd = []
+        odd, place = [], 0
         for number, line in enumerate(lines, 1):
             record = _read(line)
             if record:
-                yield record
+                yield place, record
             elif line and number < len(lines):
                 _refuse_newer(line, f"{path}, line {number}")
                 odd.append(number)
+            place += len(line) + 1
         if odd:
             count = "1 line is" if len(odd) == 1 else f"{len(odd)} lines are"
             told = a_few([str(number) for number in odd])
             _tell(f"{path}: {count} no record that this version can read, and left out: {told}")
+
+
+def _locked(file: int, how: int, patience: float = 0) -> bool:
+    """Lock a file until it is closed, unless another process holds it for longer than this."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, how | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.01)
 
 
 def _read(line: bytes) -> Record | None:
@@ -242,7 +281,7 @@ def _write_run(run: Run, folder: Path) -> None:
     folder.mkdir()
     names = tuple(f"timings-{number}" for number in range(2, len(run.others) + 2))
     plan = KeptPlan(**run.plan.model_dump() | {"others": names})
-    (folder / "records.jsonl").write_text("".join(r.model_dump_json() + "\n" for r in run.records), encoding="utf-8")
+    (folder / RECORDS).write_text("".join(r.model_dump_json() + "\n" for r in run.records), encoding="utf-8")
     (folder / "run.json").write_text(plan.model_dump_json(indent=1), encoding="utf-8")
     for name, other in zip(names, run.others, strict=True):
         _write_run(other, folder / name)
@@ -253,13 +292,22 @@ def runs_below(results: Path) -> Sequence[str]:
     return sorted(path.parent.name for path in results.glob("*/run.json"))
 
 
-def load_run(run: str | Path, results: Path) -> Run:
-    """A run by its folder, or by its name below the results folder.
+def folder_of(run: str | Path, results: Path) -> Path:
+    """The folder of a run by itself, or by its name below the results folder.
 
     Raises:
         UserError: where there is none.
     """
     for folder in (Path(run), results / run):
         if (folder / "run.json").exists():
-            return Store(folder).load()
+            return folder
     raise unknown("run", str(run), runs_below(results), where=str(results))
+
+
+def load_run(run: str | Path, results: Path) -> Run:
+    """A run by its folder, or by its name below the results folder.
+
+    Raises:
+        UserError: where there is none.
+    """
+    return Store(folder_of(run, results)).load()

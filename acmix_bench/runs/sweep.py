@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from queue import SimpleQueue
@@ -12,9 +12,10 @@ from queue import SimpleQueue
 from acmix_bench import meters
 from acmix_bench.cores import usable_cores
 from acmix_bench.runs.environment import machine_state
+from acmix_bench.runs.load import look, taken_since
 from acmix_bench.runs.local import Outcome
 from acmix_bench.runs.process import beside
-from acmix_bench.runs.progress import Loudness, Progress
+from acmix_bench.runs.progress import Loudness, Progress, Tell
 from acmix_bench.runs.record import Plan, Record
 from acmix_bench.spec.cell import Cell, groups_of
 
@@ -28,6 +29,7 @@ def records(
     withheld: Mapping[str, str] | None = None,
     loudness: Loudness = "normal",
     jobs: int = 1,
+    tell: Sequence[Tell] = (),
 ) -> Generator[Record, None, None]:
     """Measure the cells that are not done, in order. Timings that belong together are made together, or again.
 
@@ -39,31 +41,40 @@ def records(
     beside_others = {name: not kind.alone or (jobs > 1 and kind.repeats == "seeds") for name, kind in kinds.items()}
     counts = [cells for cells in groups if not kinds[cells[0].meter].alone]
     scores = [cells for cells in groups if beside_others[cells[0].meter] and kinds[cells[0].meter].alone]
-    measured = partial(measured_now, plan=plan, withheld=withheld or {})
-    with Progress(plan.cells, set(done) - left, loudness, jobs if scores else 1) as progress:
+    with Progress(plan.cells, set(done) - left, loudness, jobs if scores else 1, tell) as progress:
         for label, reason in (withheld or {}).items():
             progress.say(f"{label} is withheld: {reason}")
+
+        def measured(cells: list[Cell], cores: tuple[int, ...] = ()) -> list[Record]:
+            progress.start(cells, f"core{'s' * (len(cores) > 1)} {', '.join(map(str, cores))}" if cores else "")
+            how = partial(measure, cores=cores) if cores else measure
+            found = measured_now(cells, plan=plan, measure=how, withheld=withheld or {})
+            progress.stop(cells)
+            return found
+
+        def kept(found: list[Record]) -> Generator[Record, None, None]:
+            for record in found:
+                yield record  # it is on disk when this goes on
+                progress.finished(record)
+
         if counts:
-            progress.start([cell for cells in counts for cell in cells])
-            for found in beside(partial(measured, measure=measure), counts, usable_cores()):
-                yield from map(progress.finished, found)
+            for found in beside(measured, counts, usable_cores()):
+                yield from kept(found)
         for cells in groups:
             if not beside_others[cells[0].meter]:
-                progress.start(cells)
-                yield from map(progress.finished, measured(cells, measure=measure))
+                yield from kept(measured(cells))
         if scores:
-            progress.start([cell for cells in scores for cell in cells])
             places = _places(jobs, plan.experiment.protocol.threads or 1)
 
             def in_a_place(cells: list[Cell]) -> list[Record]:
                 cores = places.get()
                 try:
-                    return measured(cells, measure=partial(measure, cores=cores))
+                    return measured(cells, cores)
                 finally:
                     places.put(cores)
 
             for found in beside(in_a_place, scores, jobs):
-                yield from map(progress.finished, found)
+                yield from kept(found)
 
 
 def _places(jobs: int, threads: int) -> SimpleQueue[tuple[int, ...]]:
@@ -76,10 +87,12 @@ def _places(jobs: int, threads: int) -> SimpleQueue[tuple[int, ...]]:
 
 def measured_now(cells: list[Cell], *, plan: Plan, measure: Measure, withheld: Mapping[str, str]) -> list[Record]:
     """Measure cells together, without those of withheld rows; a record each."""
-    started, clock, state = datetime.now(UTC), time.monotonic(), machine_state()
+    started, clock, state, before = datetime.now(UTC), time.monotonic(), machine_state(), look()
     fit = [cell for cell in cells if cell.row.label not in withheld]
     outcomes = iter(measure(fit, plan.experiment.protocol.timeout) if fit else [])
     seconds = (time.monotonic() - clock) / max(1, len(fit))
+    if taken := taken_since(before):
+        state = state.model_copy(update={"others": taken.others, "stolen": taken.stolen})
     measured = []
     for cell in cells:
         reason = withheld.get(cell.row.label)

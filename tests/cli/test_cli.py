@@ -26,8 +26,12 @@ def acmix_bench(*arguments: str, folder: Path) -> tuple[int, str, str]:
     return run_in(folder, *arguments)
 
 
+SHOWN = ["status", "paths", "--results", str(ROOT / "results/shown")]
+
+
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["list"], ["show", "paths"], ["ablate", "--help"], ["ablate", "-e", "paths", "--dry-run"]]
+    "arguments",
+    [["--help"], ["list"], ["show", "paths"], ["ablate", "--help"], ["ablate", "-e", "paths", "--dry-run"], SHOWN],
 )
 def test_quick_commands_import_no_torch(arguments: list[str], tmp_path: Path) -> None:
     code = (

@@ -14,6 +14,8 @@ import pytest
 import yaml
 from package import ROOT, run_in, start
 
+from acmix_bench.runs.status import status_of
+
 WORDS = dict.fromkeys(("question", "source", "command", "time", "expected"), "a test")
 FULL = os.environ.get("ACMIX_BENCH_FULL") == "1"
 SEEDS = 100 if FULL else 30
@@ -56,6 +58,7 @@ def test_what_goes_wrong_fails_alone_with_its_reason_and_what_it_said(tmp_path: 
         assert found[label]["status"] == ("timeout" if how == "hang" else "crashed")
         assert found[label]["reason"].startswith(reason)
         assert reason in told
+        assert how != "hang" or found[label]["state"]["others"] is not None
         del found[label]
     assert [record["status"] for record in found.values()] == ["ok"] * 3
     assert all(r["status"] == "ok" for r in records_of(tmp_path) if r["cell"]["meter"] == "params")
@@ -86,16 +89,24 @@ def test_several_jobs_give_what_one_gives(tmp_path: Path) -> None:
 def test_an_end_that_is_asked_for_comes_in_5_seconds(sent: signal.Signals, code: int, tmp_path: Path) -> None:
     protocol = {"threads": 1, "seeds": 200}
     prepare(tmp_path, meters=["mine.py:COUNT"], protocol=protocol)
-    process = start("ablate", "-e", "sweep.yaml", "--jobs", "2", "--set", "threads=1", folder=tmp_path)
+    process = start("ablate", "-e", "sweep.yaml", "--jobs", "2", "--set", "threads=1", "--json", folder=tmp_path)
     end = time.monotonic() + 120
     while len(records_of(tmp_path)) < 3 and time.monotonic() < end:
         time.sleep(0.02)
     time.sleep(random.random() / 5)
     process.send_signal(sent)
     clock = time.monotonic()
-    _, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert time.monotonic() - clock < 5
+    events, kept = [json.loads(line) for line in out.splitlines()], [record["key"] for record in records_of(tmp_path)]
+    assert [event["event"] for event in events[:2]] == ["begun", "started"]
+    assert {event["where"] for event in events if event["event"] == "started"} == {"core 0", "core 1"}
+    finished = [event["key"] for event in events if event["event"] == "finished"]
+    assert finished in (kept, kept[:-1]), "the last one may be told no more"
+    ended = {"event": "ended", "done": len(kept), "failed": 0, "left": 200 - len(kept), "is_interrupted": True}
+    assert events[-1] == ended | {"time": events[-1]["time"]}
+    assert status_of(tmp_path / "results/sweep").state == "unfinished"
     assert err.splitlines()[-1] == "interrupted: what is finished is kept; the same command goes on from here"
     assert "Traceback" not in err
     assert not [path for path in (tmp_path / "results/sweep").iterdir() if path.name.startswith(".")]
@@ -105,23 +116,31 @@ def test_killed_at_any_moment_and_gone_on_with_nothing_is_lost_or_doubled(tmp_pa
     """20 kills in nox -s full, else 3."""
     protocol = {"threads": 1, "seeds": SEEDS}
     prepare(tmp_path, meters=["mine.py:COUNT"], protocol=protocol)
-    command = ("ablate", "-e", "sweep.yaml", "--jobs", "2")
+    command, folder = ("ablate", "-e", "sweep.yaml", "--jobs", "2"), tmp_path / "results/sweep"
     draw, kills = random.Random(0), 0
     while kills < (20 if FULL else 3):
         process = start(*command, folder=tmp_path)
         before, seconds = len(records_of(tmp_path)), draw.random()
-        while process.poll() is None and len(records_of(tmp_path)) == before and draw.random() < 0.995:
+        while process.poll() is None and len(records_of(tmp_path)) == before and (not kills or draw.random() < 0.995):
             time.sleep(0.02)
         time.sleep(seconds / 3)
+        seen = status_of(folder) if (folder / "run.json").exists() else None
         process.kill()
         process.communicate()
         kills += 1
+        if len(records_of(tmp_path)) > before and seen:
+            assert (seen.state, seen.writing.pid) == ("running", process.pid) or FULL
+            assert seen.done.total() + seen.left.total() == SEEDS
+    found = status_of(folder)
+    assert (found.state, found.done.total()) == ("killed", len(records_of(tmp_path))) or FULL
+    assert {one.row for one in found.current} == {"baseline"}
     assert 0 < len(records_of(tmp_path)) < SEEDS or FULL
     ended = (tmp_path / "ended.txt").read_text().split()
     time.sleep(0.5)
     assert (tmp_path / "ended.txt").read_text().split() == ended, "what ran has ended too"
     code, out, err = run_in(tmp_path, *command)
     assert code == 0, err
+    assert status_of(folder).state == "finished"
     keys = [record["key"] for record in records_of(tmp_path) if record["status"] == "ok"]
     assert len(keys) == len(set(keys)) == SEEDS
     code, whole, err = run_in(tmp_path, *command, "--results", "whole")
