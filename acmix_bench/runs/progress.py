@@ -65,12 +65,12 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def start(self, cells: Sequence[Cell]) -> None:
-        """A cell begins, or several that are timed together or need not wait for each other."""
+    def start(self, cells: Sequence[Cell], where: str = "") -> None:
+        """A cell begins, or several that are timed together or need not wait for each other; `where` names a node."""
         meters = dict.fromkeys(cell.meter for cell in cells)
         rows = dict.fromkeys(cell.row.label for cell in cells)
         what = next(iter(rows)) if len(rows) == 1 else f"{len(rows)} rows"
-        self._bar.update(self._task, description=f"{', '.join(meters)}  {what}", refresh=True)
+        self._bar.update(self._task, description=f"{where}  {', '.join(meters)}  {what}".strip(), refresh=True)
 
     def finished(self, record: Record) -> Record:
         """A cell has ended, one way or another; gives its record back."""

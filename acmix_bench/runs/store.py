@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 from pydantic import ValidationError
 
+from acmix_bench import meters
 from acmix_bench.errors import UserError, a_few, unknown
 from acmix_bench.runs.environment import Environment
 from acmix_bench.runs.record import FORMAT, KeptPlan, Plan, Record, Run
@@ -55,9 +56,14 @@ class Store:
             except BlockingIOError as error:
                 raise UserError(f"{self.folder}: another run is writing here; wait for it") from error
             self._set_aside_torn_line()
-            kept = KeptPlan(**plan.model_dump(), keys=tuple(cell.key for cell in plan.cells), file=seen)
-            self.write("run.json", kept.model_dump_json(indent=1))
+            self._seen = seen
+            self.keep_plan(plan)
             yield
+
+    def keep_plan(self, plan: Plan) -> None:
+        """Write down the plan of the run that is open."""
+        kept = KeptPlan(**plan.model_dump(), keys=tuple(cell.key for cell in plan.cells), file=self._seen)
+        self.write("run.json", kept.model_dump_json(indent=1))
 
     def _set_aside_torn_line(self) -> None:
         """Where a kill cut the last line short, move it to a file of its own; a whole one gets its end."""
@@ -155,14 +161,26 @@ class Store:
             reason = f"cannot be written ({error.strerror}); choose another folder with --results"
             raise UserError(f"{self.folder}: {reason}") from error
 
-    def finished(self, keys: Collection[str], *environments: Environment) -> dict[str, Record]:
-        """The newest record of each of these cells that was measured in one of these environments."""
+    def finished(self, keys: Collection[str], environment: Environment, *pooled: Environment) -> dict[str, Record]:
+        """The newest record of each of these cells that was measured in one of these environments.
+
+        Of what must be alone, that of the first environment stands where there is one. No timing is from another.
+        """
+        wanted, found = set(keys), dict[str, Record]()
+        for record in self._records():
+            if record.key not in wanted:
+                continue
+            meter, before = meters.find(record.cell.meter), found.get(record.key)
+            stands = meter.must_be_alone and before is not None and before.environment == environment
+            fits = record.environment in pooled and not stands and not (meter.is_timing and record.status == "ok")
+            if record.environment == environment or fits:
+                found[record.key] = record
+        return found
+
+    def measured(self, keys: Collection[str]) -> list[Record]:
+        """Every record of these cells, wherever it was measured."""
         wanted = set(keys)
-        return {
-            record.key: record
-            for record in self._records()
-            if record.key in wanted and record.environment in environments
-        }
+        return [record for record in self._records() if record.key in wanted]
 
     def load(self) -> Run:
         """The last run.
