@@ -40,7 +40,6 @@ def connected(address: str | None, plan: Plan) -> Iterator[Launcher]:
         UserError: where Ray is not installed, no cluster answers, or none of its nodes can measure this plan.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters of it is told here, in a line
     try:
         ray = importlib.import_module("ray")
     except ImportError as error:
@@ -88,7 +87,7 @@ class Node:
     gpus: int
 
 
-Running = Mapping[Any, tuple[Group, Node]]
+Placed = tuple[Group, Node]
 
 
 class Cluster:
@@ -163,12 +162,12 @@ class Cluster:
         """
         waiting = sorted(groups, key=lambda group: (group.is_score, group.alone))
         self._refuse_too_large(waiting)
-        running: dict[Any, tuple[Group, Node]] = {}
+        running: dict[Any, Placed] = {}
         lost: Counter[str] = Counter()
         idle = time.monotonic()
         while waiting or running:
             self.look()
-            for group, node in self._room(waiting, running):
+            for group, node in room(list(self.nodes.values()), waiting, list(running.values())):
                 waiting.remove(group)
                 started(group.cells, node.name)
                 options = {"num_cpus": node.cpus if group.alone else group.cpus, "num_gpus": group.gpus}
@@ -189,7 +188,8 @@ class Cluster:
                 except (self.ray.exceptions.RayTaskError, self.ray.exceptions.OutOfMemoryError) as error:
                     yield unmeasured(group.cells, node.environment, "crashed", f"on {node.name}: {_line(error)}")
                 except self.ray.exceptions.RayError as error:
-                    self.nodes.pop(node.id, None)  # if it is still there, it is asked again
+                    if self.nodes.pop(node.id, None):  # if it is still there, it is asked again
+                        print(f"node {node.name} is lost: what ran there runs again", file=sys.stderr, flush=True)
                     lost[group.cells[0].key] += 1
                     if lost[group.cells[0].key] < TRIES:
                         waiting.insert(0, group)
@@ -205,30 +205,6 @@ class Cluster:
             if nodes and group.gpus > max(node.gpus for node in nodes):
                 raise UserError(f"device={self.plan.experiment.protocol.device}: no node has a GPU for it")
 
-    def _room(self, waiting: Sequence[Group], running: Running) -> list[tuple[Group, Node]]:
-        """Which of the waiting groups start now, and where.
-
-        What must be alone waits for a machine that is empty. Meanwhile nothing else starts on as many as it needs.
-        """
-        placed = list(running.values())
-        alone = [group for group in waiting if group.alone]
-        busy = Counter(node.machine for _, node in placed)
-        machines = {node.machine for node in self.nodes.values() if alone and node.environment == alone[0].like}
-        kept = set(sorted(machines, key=lambda machine: busy[machine])[: len(alone)])
-        starting: list[tuple[Group, Node]] = []
-        full: set[tuple[Any, ...]] = set()
-        for group in waiting:
-            needs = (group.alone, group.is_score, group.cpus, group.gpus)
-            if needs in full:
-                continue
-            fitting = [node for node in self.nodes.values() if _fits(group, node, [*placed, *starting], kept)]
-            if fitting:
-                emptiest = max(fitting, key=lambda node: _left(node, [*placed, *starting])[0])
-                starting.append((group, emptiest))
-            else:
-                full.add(needs)
-        return starting
-
     def _given_up(self, waiting: Sequence[Group]) -> Iterator[list[Record]]:
         """Records of what no node can measure any more.
 
@@ -243,7 +219,27 @@ class Cluster:
             yield unmeasured(group.cells, environment, "crashed", reason)
 
 
-def _fits(group: Group, node: Node, placed: Sequence[tuple[Group, Node]], kept: set[str]) -> bool:
+def room(nodes: Sequence[Node], waiting: Sequence[Group], running: Sequence[Placed]) -> list[Placed]:
+    """Which of the waiting groups start now, and where.
+
+    What must be alone waits for a machine that is empty. Meanwhile no training starts on as many as it needs.
+    """
+    placed, full = list(running), set[tuple[Any, ...]]()
+    alone = [group for group in waiting if group.alone]
+    busy = Counter(node.machine for _, node in placed)
+    machines = {node.machine for node in nodes if alone and node.environment == alone[0].like}
+    kept = set(sorted(machines, key=lambda machine: busy[machine])[: len(alone)])
+    for group in waiting:
+        needs = (group.alone, group.is_score, group.cpus, group.gpus)
+        fitting = [node for node in nodes if needs not in full and _fits(group, node, placed, kept)]
+        if fitting:
+            placed.append((group, max(fitting, key=lambda node: _left(node, placed)[0])))
+        else:
+            full.add(needs)
+    return placed[len(running) :]
+
+
+def _fits(group: Group, node: Node, placed: Sequence[Placed], kept: set[str]) -> bool:
     """Whether a group can start on a node now, beside what runs there."""
     beside = [other for other, where in placed if where.machine == node.machine]
     if any(other.alone for other in beside):
@@ -256,7 +252,7 @@ def _fits(group: Group, node: Node, placed: Sequence[tuple[Group, Node]], kept: 
     return group.cpus <= cpus and group.gpus <= gpus
 
 
-def _left(node: Node, placed: Sequence[tuple[Group, Node]]) -> tuple[int, int]:
+def _left(node: Node, placed: Sequence[Placed]) -> tuple[int, int]:
     """The CPUs and GPUs of a node that nothing of ours uses."""
     there = [group for group, where in placed if where.id == node.id]
     return node.cpus - sum(group.cpus for group in there), node.gpus - sum(group.gpus for group in there)
