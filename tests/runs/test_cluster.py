@@ -27,13 +27,6 @@ WORDS = dict.fromkeys(("question", "source", "command", "time", "expected"), "a 
 ALONE = ["unshare", "--net", *(["--map-root-user"] if os.getuid() else [])]
 
 
-@pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
-def test_without_ray_one_line_says_how_to_install_it(tmp_path: Path) -> None:
-    code, _, err = run_in(tmp_path, "ablate", "-e", "smoke", "--launcher", "ray")
-    assert code == 2
-    assert err == "error: --launcher ray: No module named 'ray'; pip install 'acmix-bench[ray]'\n"
-
-
 @dataclass(frozen=True)
 class Nodes:
     """A cluster: where it is, the process that holds its network, and the process of each node."""
@@ -123,12 +116,13 @@ def test_ctrl_c_ends_the_driver_in_5_seconds(nodes: Nodes, tmp_path: Path) -> No
 
 @full
 def test_a_node_and_then_the_driver_are_killed_and_nothing_is_lost_or_doubled(nodes: Nodes, tmp_path: Path) -> None:
-    protocol = {"threads": 1, "seeds": 10, "processes": 3, "seconds": 0.05, "epochs": 1}
-    prepare(tmp_path, meters=["params", "inference", "mine.py:COUNT", "mine.py:LOOK", "accuracy"], protocol=protocol)
+    protocol = {"threads": 1, "seeds": 6, "processes": 3, "seconds": 0.05, "epochs": 1}
+    names = ["params", "inference", "mine.py:COUNT", "mine.py:LOOK", "accuracy"]
+    prepare(tmp_path, variants=["acmix"], meters=names, protocol=protocol)
     command = ("ablate", "-e", "sweep.yaml")
     cluster = ("--launcher", "ray", "--address", nodes.address)
     process = start(*command, *cluster, folder=tmp_path, within=nodes.entering)
-    wait_for(tmp_path, 15)
+    wait_for(tmp_path, 16)  # of 46, of which the last 36 keep every node busy
     os.kill(nodes.raylets[0], signal.SIGKILL)
     wait_for(tmp_path, 30)
     process.kill()
