@@ -173,3 +173,24 @@ def test_a_node_and_then_the_driver_are_killed_and_nothing_is_lost_or_doubled(no
     assert {r["environment"]["cores"] for r in timings[0].values()} == {2}
     assert {r["environment"]["cores"] for r in others[0].values()} == {1, 2}
     assert "Counts and scores are also from elsewhere; on" in " ".join(out.split())
+
+
+@full
+def test_where_all_nodes_of_a_kind_go_what_is_left_to_be_timed_says_so(nodes: Nodes, tmp_path: Path) -> None:
+    """The last test: it leaves the cluster with one node, of the other kind."""
+    protocol = {"threads": 1, "processes": 100, "seconds": 0.05}
+    prepare(tmp_path, meters=["params", "inference"], protocol=protocol)
+    command = ("ablate", "-e", "sweep.yaml", "--launcher", "ray", "--address", nodes.address)
+    process = start(*command, folder=tmp_path, within=nodes.entering)
+    wait_for(tmp_path, 5)
+    for raylet in nodes.raylets[:2]:
+        with suppress(OSError):
+            kill_with_all_below(raylet)
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 1, err
+    assert "no node is left that could measure it, like" in out
+    found = records_of(tmp_path)
+    assert len(found) == len({record["key"] for record in found}) == 102
+    timed = [record for record in found if record["cell"]["meter"] == "inference"]
+    assert {record["environment"]["cores"] for record in timed} == {2}
+    assert {record["status"] for record in timed} == {"ok", "crashed"}

@@ -163,7 +163,7 @@ class Cluster:
         waiting = sorted(groups, key=lambda group: (group.is_score, group.alone))
         self._refuse_too_large(waiting)
         running: dict[Any, Placed] = {}
-        lost: Counter[str] = Counter()
+        lost, gone = Counter[str](), set[str]()
         idle = time.monotonic()
         while waiting or running:
             self.look()
@@ -188,8 +188,10 @@ class Cluster:
                 except (self.ray.exceptions.RayTaskError, self.ray.exceptions.OutOfMemoryError) as error:
                     yield unmeasured(group.cells, node.environment, "crashed", f"on {node.name}: {_line(error)}")
                 except self.ray.exceptions.RayError as error:
-                    if self.nodes.pop(node.id, None):  # if it is still there, it is asked again
+                    self.nodes.pop(node.id, None)  # if it is still there, it is asked again
+                    if node.id not in gone:
                         print(f"node {node.name} is lost: what ran there runs again", file=sys.stderr, flush=True)
+                    gone.add(node.id)
                     lost[group.cells[0].key] += 1
                     if lost[group.cells[0].key] < TRIES:
                         waiting.insert(0, group)
