@@ -51,6 +51,20 @@ def full(session: nox.Session) -> None:
 
 
 @nox.session
+def cluster(session: nox.Session) -> None:
+    """Run sweeps on a Ray cluster of this machine, and by submitit, in an environment of its own (some minutes).
+
+    It needs util-linux and may have to be root: Ray listens on all networks, so it gets one that is loopback alone.
+    """
+    environment = Path(".nox") / "cluster"
+    python = str(environment / "bin" / "python")
+    session.run(sys.executable, "-m", "venv", "--clear", str(environment), external=True)
+    session.run(python, "-m", "pip", "install", "--quiet", "--editable", ".[dev,ray]", "submitit", external=True)
+    tests = ("tests/runs/test_cluster.py", "tests/runs/test_launch.py")
+    session.run(python, "-m", "pytest", *tests, env={"ACMIX_BENCH_FULL": "1"}, external=True)
+
+
+@nox.session
 def sanitize(session: nox.Session) -> None:
     """Run the C++ kernels over odd shapes under the address and undefined-behaviour sanitizers (some minutes)."""
     compiler = shutil.which("g++")

@@ -19,11 +19,13 @@ from acmix_bench.report.table import render
 from acmix_bench.runs import local, running
 from acmix_bench.runs.code import code_of
 from acmix_bench.runs.environment import this_environment
+from acmix_bench.runs.launch.launcher import Launcher
 from acmix_bench.runs.process import start_server
 from acmix_bench.runs.progress import Loudness, Tell
 from acmix_bench.runs.record import Again, Plan, Record, Run
 from acmix_bench.runs.store import Store
-from acmix_bench.runs.sweep import Measure, measured_now, records
+from acmix_bench.runs.sweep import placed, records
+from acmix_bench.runs.work import Measure, Work, unmeasured
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import Cell, Row, cells_of, groups_of
 from acmix_bench.spec.experiment import DEFAULT_BACKBONE, Experiment
@@ -100,7 +102,7 @@ def ablate(
     insisted: Collection[str] = (),
     file: Path | None = None,
     loudness: Loudness = "normal",
-    jobs: int = 1,
+    launcher: Launcher | None = None,
     again: Again = "crashed",
     tell: Sequence[Tell] = (),
     measure: Measure | None = None,
@@ -114,7 +116,7 @@ def ablate(
     Args:
         insisted: labels of the rows that somebody asked for by hand, which must fit.
         file: the experiment's, where it is the user's own.
-        jobs: how many scores are measured at once.
+        launcher: where cells run; here, one after the other, where not given.
         again: what is measured again of what was before.
         tell: are told what happens, as it does.
         measure: how cells are measured; where not given in processes here, with checkpoints beside the records.
@@ -122,18 +124,23 @@ def ablate(
     Raises:
         UserError: where a baseline or a row that was insisted on cannot be, or the store cannot be written.
     """
+    plan = where(plan, store, launcher, again)
     done = finished(plan, store, again)
     left = [cell for cell in plan.cells if cell.key not in done]
     withheld = fitting(plan, insisted, misfits) if left else {}
     measured, ended = 0, None
-    measure = limited(measure or partial(local.measure, checkpoints=store.checkpoints), plan)
+    measure = limited(measure or partial(local.measure, checkpoints=store.checkpoints.absolute()), plan)
+    jobs = launcher.jobs if launcher else 1
     with store.opened(plan, file), running.written_down(store, jobs, again) as write_down:
         if again == "all":
             store.forget(cell.key for cell in left)
         try:
             told = (write_down, *tell)
-            with closing(records(plan, done, measure, withheld, loudness, jobs, told)) as found:
+            with closing(records(plan, done, measure, withheld, loudness, launcher, told)) as found:
                 for record in found:
+                    if record.environment not in (plan.environment, *plan.pooled):  # of a node that came later
+                        plan = plan.model_copy(update={"pooled": (*plan.pooled, record.environment)})
+                        store.keep_plan(plan)
                     store.append(record)
                     if record.output:
                         store.write(f"logs/{record.key}.log", record.output)
@@ -161,8 +168,26 @@ def finished(plan: Plan, store: Store, again: Again = "crashed") -> set[str]:
     """Keys of the plan's cells that need no measuring."""
     if again == "all":
         return set()
-    kept = store.finished([cell.key for cell in plan.cells], plan.environment)
-    return {key for key, record in kept.items() if record.counts(again)}
+    kept = store.finished([cell.key for cell in plan.cells], plan.environment, *plan.pooled)
+    return {
+        key
+        for key, record in kept.items()
+        if record.counts(again)
+        and (record.environment == plan.environment or not meters.find(record.cell.meter).must_be_alone)
+    }
+
+
+def where(plan: Plan, store: Store, launcher: Launcher | None, again: Again = "crashed") -> Plan:
+    """The plan with the environments of the machines that a launcher reaches; as it is where everything runs here.
+
+    Raises:
+        UserError: where it reaches none.
+    """
+    if launcher is None or launcher.kinds is None:
+        return plan
+    if not (kinds := launcher.kinds()):
+        raise UserError("the launcher reaches no machine")
+    return placed(plan, kinds, [] if again == "all" else store.measured([cell.key for cell in plan.cells]))
 
 
 def limited(measure: Measure, plan: Plan) -> Measure:
@@ -261,9 +286,12 @@ def serve(plan: Plan, store: Store, asked: Iterable[tuple[int, Turns]]) -> Itera
     withheld = fitting(plan, (), local.misfits)
     with store.opened(plan):
         for number, turns in asked:
-            for record in measured_now(
-                groups[number], plan=plan, measure=limited(partial(local.measure, turns=turns), plan), withheld=withheld
-            ):
+            measure = limited(partial(local.measure, turns=turns), plan)
+            work = Work(measure=measure, timeout=plan.experiment.protocol.timeout, environment=plan.environment)
+            for cell in groups[number]:
+                if reason := withheld.get(cell.row.label):
+                    store.append(*unmeasured([cell], plan.environment, "withheld", reason))
+            for record in work([cell for cell in groups[number] if cell.row.label not in withheld]):
                 store.append(record)
             yield number
 

@@ -12,9 +12,11 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def start(*arguments: str, folder: Path, path: Path | None = None) -> subprocess.Popen[str]:
-    """Start a command in a folder; `path` is searched for modules first."""
-    command = [sys.executable, "-m", "acmix_bench", *arguments]
+def start(
+    *arguments: str, folder: Path, path: Path | None = None, within: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
+    """Start a command in a folder; `path` is searched for modules first, `within` stands before it."""
+    command = [*within, sys.executable, "-m", "acmix_bench", *arguments]
     places = [str(place) for place in (path, os.environ.get("PYTHONPATH")) if place]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -25,8 +27,10 @@ def start(*arguments: str, folder: Path, path: Path | None = None) -> subprocess
     )
 
 
-def run_in(folder: Path, *arguments: str, path: Path | None = None) -> tuple[int, str, str]:
+def run_in(
+    folder: Path, *arguments: str, path: Path | None = None, within: tuple[str, ...] = ()
+) -> tuple[int, str, str]:
     """Its exit code, and what it printed."""
-    process = start(*arguments, folder=folder, path=path)
+    process = start(*arguments, folder=folder, path=path, within=within)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err

@@ -49,6 +49,23 @@ ExperimentOption = Annotated[
     str, typer.Option("--experiment", "-e", help="A name or a YAML file.", autocompletion=complete.experiments)
 ]
 ResultsOption = Annotated[Path, typer.Option("--results", help="Folder of results.")]
+LauncherOption = Annotated[
+    str,
+    typer.Option(
+        "--launcher",
+        help="Where cells run: here, ray, or a Launcher of your own, as file.py:NAME.",
+        rich_help_panel="On a cluster",
+    ),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        help="Of the Ray cluster, where not the one of this machine.",
+        rich_help_panel="On a cluster",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print raw values as JSON.")]
 
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from acmix_bench.cli.common import (
+    AddressOption,
     ExperimentOption,
     JsonOption,
+    LauncherOption,
     ModelsArgument,
     OneModelArgument,
     OneVariantOption,
@@ -44,6 +46,8 @@ def ablate(
         int,
         typer.Option("--jobs", "-j", min=1, help="Trainings at once; timings stay alone. Their threads add up."),
     ] = 1,
+    launcher: LauncherOption = "here",
+    address: AddressOption = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Measure again what diverged, as what crashed always is.")
     ] = False,
@@ -85,13 +89,15 @@ def ablate(
     from acmix_bench.cli.terminal import show
     from acmix_bench.report.rounding import several
     from acmix_bench.report.table import decisive, explaining
+    from acmix_bench.runs.launch import opened
     from acmix_bench.runs.store import Store
 
     plan = flow.plan_of(chosen, flow.rows_of(chosen, variant or []), jobs)
     store = Store(results / chosen.name)
     again: Again = "all" if force else "failed" if retry_failed else "crashed"
     if dry_run:
-        finished = flow.finished(plan, store, again)
+        with opened(launcher, plan, address=address, jobs=jobs) as launching:
+            finished = flow.finished(flow.where(plan, store, launching, again), store, again)
         for cell in plan.cells:
             print(f"{cell.key}  {cell.meter:<9} {cell.repeat}  {cell.row.label}{'  (done)' * (cell.key in finished)}")
         print(f"{several(len(plan.cells), 'cell', 'cells')}, {len(finished)} done, in {store.folder}")
@@ -100,16 +106,17 @@ def ablate(
     loudness: Loudness = "quiet" if quiet else "verbose" if verbose else "normal"
     file = library.own_file("experiment", experiment)
     try:
-        outcome = flow.ablate(
-            plan,
-            store,
-            insisted=insisted,
-            file=file,
-            loudness=loudness,
-            jobs=jobs,
-            again=again,
-            tell=[print_event] * as_json,
-        )
+        with opened(launcher, plan, address=address, jobs=jobs) as launching:
+            outcome = flow.ablate(
+                plan,
+                store,
+                insisted=insisted,
+                file=file,
+                loudness=loudness,
+                launcher=launching,
+                again=again,
+                tell=[print_event] * as_json,
+            )
     except KeyboardInterrupt:  # before the first cell, or while the tables were written
         raise Interrupted(GOES_ON) from None
     if not as_json:

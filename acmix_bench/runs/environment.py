@@ -30,6 +30,11 @@ class Environment(Value):
     quota: float | None = Field(None, description="cores' worth of time that its container grants, where limited")
     native: str = Field("", description="what the operator in C++ is built with and for, or why there is none")
 
+    @property
+    def software(self) -> tuple[str, str]:
+        """The Python and the torch, without what they are built for: what machines of one run must have in common."""
+        return self.python.rpartition(".")[0], self.torch.partition("+")[0]
+
     def __str__(self) -> str:
         gpu = f", {self.gpu}" if self.gpu else ""
         native = f", native operator: {self.native}" if self.native else ""

@@ -24,7 +24,7 @@ SECONDS_BETWEEN_LOOKS = 1  # at what runs, by itself
 SHOWN = 8  # of what runs at once
 
 Loudness = Literal["quiet", "normal", "verbose"]
-# Each is told what happens, in values that JSON can hold: see docs/ablate.md.
+# Each is told what happens, in values that JSON can hold: see docs/sweeps.md.
 Tell = Callable[[dict[str, Any]], None]
 
 
@@ -105,13 +105,13 @@ class Progress:
     def stop(self, cells: Sequence[Cell]) -> None:
         """Cells are over that began together; their records come."""
         with self._lock:
-            del self._running[cells[0].key]
+            self._running.pop(cells[0].key, None)
 
     def finished(self, record: Record) -> None:
         """A cell has ended, one way or another, and its record is kept."""
         cell = record.cell
         with self._lock:
-            where = self._where.pop(record.key)
+            where = self._where.pop(record.key, "")
             self._left[cell.meter] -= 1
             self._seconds[cell.meter].append(record.seconds)
             self._failed += record.status != "ok"

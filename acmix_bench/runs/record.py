@@ -57,7 +57,8 @@ class Plan(Value):
     Attributes:
         code: the version of what each row runs, by label and meter.
         merged: of a run that was made of others, their names.
-        pooled: the other environments that its counts and scores come from.
+        environment: of all its timings; of a run on one machine, of everything.
+        pooled: the other environments that its counts and scores may come from.
     """
 
     experiment: Experiment

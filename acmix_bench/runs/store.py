@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 
 from pydantic import ValidationError
 
+from acmix_bench import meters
 from acmix_bench.errors import UserError, a_few, unknown
 from acmix_bench.runs.environment import Environment
 from acmix_bench.runs.record import FORMAT, KeptPlan, Plan, Record, Run
@@ -54,8 +55,8 @@ class Store:
             if not _locked(self._file.fileno(), fcntl.LOCK_EX, patience=0.5):  # `is_being_written` is quick
                 raise UserError(f"{self.folder}: another run is writing here; wait for it")
             self._set_aside_torn_line()
-            kept = KeptPlan(**plan.model_dump(), keys=tuple(cell.key for cell in plan.cells), file=seen)
-            self.write("run.json", kept.model_dump_json(indent=1))
+            self._seen = seen
+            self.keep_plan(plan)
             yield
 
     def is_being_written(self) -> bool:
@@ -71,6 +72,11 @@ class Store:
             return False
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be read ({error.strerror})") from error
+
+    def keep_plan(self, plan: Plan) -> None:
+        """Write down the plan of the run that is open."""
+        kept = KeptPlan(**plan.model_dump(), keys=tuple(cell.key for cell in plan.cells), file=self._seen)
+        self.write("run.json", kept.model_dump_json(indent=1))
 
     def _set_aside_torn_line(self) -> None:
         """Where a kill cut the last line short, move it to a file of its own; a whole one gets its end."""
@@ -168,18 +174,32 @@ class Store:
             reason = f"cannot be written ({error.strerror}); choose another folder with --results"
             raise UserError(f"{self.folder}: {reason}") from error
 
-    def finished(self, keys: Collection[str], *environments: Environment) -> dict[str, Record]:
-        """The newest record of each of these cells that was measured in one of these environments."""
-        return {key: record for key, (_, record) in self.placed(keys, *environments).items()}
+    def finished(self, keys: Collection[str], environment: Environment, *pooled: Environment) -> dict[str, Record]:
+        """The newest record of each of these cells that was measured in one of these environments.
 
-    def placed(self, keys: Collection[str], *environments: Environment) -> dict[str, tuple[int, Record]]:
+        Of what must be alone, that of the first environment stands where there is one. No timing is from another.
+        """
+        return {key: record for key, (_, record) in self.placed(keys, environment, *pooled).items()}
+
+    def placed(
+        self, keys: Collection[str], environment: Environment, *pooled: Environment
+    ) -> dict[str, tuple[int, Record]]:
         """These records, and the byte of the file where each begins."""
+        wanted, found = set(keys), dict[str, tuple[int, Record]]()
+        for place, record in self._records():
+            if record.key in wanted and (record.environment == environment or record.environment in pooled):
+                if record.environment != environment:
+                    meter, before = meters.find(record.cell.meter), found.get(record.key)
+                    stands = meter.must_be_alone and before is not None and before[1].environment == environment
+                    if stands or (meter.is_timing and record.status == "ok"):
+                        continue
+                found[record.key] = place, record
+        return found
+
+    def measured(self, keys: Collection[str]) -> list[Record]:
+        """Every record of these cells, wherever it was measured."""
         wanted = set(keys)
-        return {
-            record.key: (place, record)
-            for place, record in self._records()
-            if record.key in wanted and record.environment in environments
-        }
+        return [record for _, record in self._records() if record.key in wanted]
 
     def plan(self) -> KeptPlan:
         """The plan of the last run.

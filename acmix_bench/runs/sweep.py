@@ -1,25 +1,21 @@
-"""The cells of a plan, measured in order: what is beside what, and a record of each."""
+"""The cells of a plan, measured where a launcher takes them, and a record of each."""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import partial
-from queue import SimpleQueue
+from collections import Counter
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 
 from acmix_bench import meters
-from acmix_bench.cores import usable_cores
-from acmix_bench.runs.environment import machine_state
-from acmix_bench.runs.load import look, taken_since
-from acmix_bench.runs.local import Outcome
-from acmix_bench.runs.process import beside
+from acmix_bench.errors import UserError
+from acmix_bench.runs.environment import Environment
+from acmix_bench.runs.launch.here import here
+from acmix_bench.runs.launch.launcher import Group, Launcher
 from acmix_bench.runs.progress import Loudness, Progress, Tell
 from acmix_bench.runs.record import Plan, Record
+from acmix_bench.runs.work import Measure, Work, unmeasured
 from acmix_bench.spec.cell import Cell, groups_of
-
-Measure = Callable[..., list[Outcome]]
 
 
 def records(
@@ -28,87 +24,80 @@ def records(
     measure: Measure,
     withheld: Mapping[str, str] | None = None,
     loudness: Loudness = "normal",
-    jobs: int = 1,
+    launcher: Launcher | None = None,
     tell: Sequence[Tell] = (),
 ) -> Generator[Record, None, None]:
-    """Measure the cells that are not done, in order. Timings that belong together are made together, or again.
+    """Measure the cells that are not done. Timings that belong together are made together, or again.
 
-    With several jobs scores come last, as many at once, each on cores of its own as far as there are enough.
+    Raises:
+        UserError: where a launcher does not give a record of every cell.
     """
-    groups = [cells for cells in groups_of(plan.cells) if any(cell.key not in done for cell in cells)]
-    left = {cell.key for cells in groups for cell in cells}
-    kinds = {cell.meter: meters.find(cell.meter) for cell in plan.cells}
-    beside_others = {name: not kind.alone or (jobs > 1 and kind.repeats == "seeds") for name, kind in kinds.items()}
-    counts = [cells for cells in groups if not kinds[cells[0].meter].alone]
-    scores = [cells for cells in groups if beside_others[cells[0].meter] and kinds[cells[0].meter].alone]
-    with Progress(plan.cells, set(done) - left, loudness, jobs if scores else 1, tell) as progress:
-        for label, reason in (withheld or {}).items():
+    launcher, withheld = launcher or here(), withheld or {}
+    again = [cells for cells in groups_of(plan.cells) if any(cell.key not in done for cell in cells)]
+    left = {cell.key: cell for cells in again for cell in cells}
+    never = [cell for cell in left.values() if cell.row.label in withheld]
+    fit = [[cell for cell in cells if cell.row.label not in withheld] for cells in again]
+    groups = [group_of(cells, plan) for cells in fit if cells]
+    work = Work(
+        measure=measure,
+        timeout=plan.experiment.protocol.timeout,
+        environment=None if launcher.kinds else plan.environment,
+        folder=str(Path.cwd()),
+    )
+    jobs = launcher.jobs if any(group.is_score for group in groups) else 1
+    with Progress(plan.cells, set(done) - set(left), loudness, jobs, tell) as progress:
+        for label, reason in withheld.items():
             progress.say(f"{label} is withheld: {reason}")
 
-        def measured(cells: list[Cell], cores: tuple[int, ...] = ()) -> list[Record]:
-            progress.start(cells, f"core{'s' * (len(cores) > 1)} {', '.join(map(str, cores))}" if cores else "")
-            how = partial(measure, cores=cores) if cores else measure
-            found = measured_now(cells, plan=plan, measure=how, withheld=withheld or {})
-            progress.stop(cells)
-            return found
+        def kept(record: Record) -> Generator[Record, None, None]:
+            yield record  # it is on disk when this goes on
+            progress.finished(record)
 
-        def kept(found: list[Record]) -> Generator[Record, None, None]:
-            for record in found:
-                yield record  # it is on disk when this goes on
-                progress.finished(record)
-
-        if counts:
-            for found in beside(measured, counts, usable_cores()):
-                yield from kept(found)
-        for cells in groups:
-            if not beside_others[cells[0].meter]:
-                yield from kept(measured(cells))
-        if scores:
-            places = _places(jobs, plan.experiment.protocol.threads or 1)
-
-            def in_a_place(cells: list[Cell]) -> list[Record]:
-                cores = places.get()
-                try:
-                    return measured(cells, cores)
-                finally:
-                    places.put(cores)
-
-            for found in beside(in_a_place, scores, jobs):
-                yield from kept(found)
+        for cell in never:
+            del left[cell.key]
+            yield from kept(*unmeasured([cell], plan.environment, "withheld", withheld[cell.row.label]))
+        with closing(launcher.launch(groups, work, progress.start)) as launched:
+            for found in launched:
+                progress.stop([record.cell for record in found])
+                for record in found:
+                    if left.pop(record.key, None):  # else one that came before
+                        yield from kept(refused_if_unlike(record, plan))
+    if left:
+        raise UserError(f"the launcher ended without a record of {len(left)} cells; the same command goes on")
 
 
-def _places(jobs: int, threads: int) -> SimpleQueue[tuple[int, ...]]:
-    """Cores for each of several jobs; where there are too few, some are in more than one place."""
-    cores, places = sorted(os.sched_getaffinity(0)), SimpleQueue[tuple[int, ...]]()
-    for job in range(jobs):
-        places.put(tuple(dict.fromkeys(cores[(job * threads + n) % len(cores)] for n in range(threads))))
-    return places
+def group_of(cells: Sequence[Cell], plan: Plan) -> Group:
+    """Cells that are measured together, with what they need of a machine."""
+    meter, protocol = meters.find(cells[0].meter), plan.experiment.protocol
+    counts = not (meter.alone or meter.repeats == "seeds")
+    return Group(
+        cells=tuple(cells),
+        alone=meter.must_be_alone,
+        like=plan.environment if meter.must_be_alone else None,
+        cpus=1 if counts else protocol.threads or 1,
+        gpus=int(protocol.device.startswith("cuda") and "device" in meter.reads),
+    )
 
 
-def measured_now(cells: list[Cell], *, plan: Plan, measure: Measure, withheld: Mapping[str, str]) -> list[Record]:
-    """Measure cells together, without those of withheld rows; a record each."""
-    started, clock, state, before = datetime.now(UTC), time.monotonic(), machine_state(), look()
-    fit = [cell for cell in cells if cell.row.label not in withheld]
-    outcomes = iter(measure(fit, plan.experiment.protocol.timeout) if fit else [])
-    seconds = (time.monotonic() - clock) / max(1, len(fit))
-    if taken := taken_since(before):
-        state = state.model_copy(update={"others": taken.others, "stolen": taken.stolen})
-    measured = []
-    for cell in cells:
-        reason = withheld.get(cell.row.label)
-        outcome = next(outcomes) if reason is None else Outcome(status="withheld", reason=reason)
-        measured.append(
-            Record(
-                key=cell.key,
-                cell=cell,
-                environment=plan.environment,
-                started=started.isoformat(timespec="seconds"),
-                seconds=seconds if reason is None else 0,
-                state=state,
-                status=outcome.status,
-                reason=outcome.reason,
-                values=outcome.values,
-                output=outcome.output,
-            )
-        )
-    return measured
+def refused_if_unlike(record: Record, plan: Plan) -> Record:
+    """A record, or in place of a timing that another kind of machine gave one that says so."""
+    if not meters.find(record.cell.meter).must_be_alone or record.environment == plan.environment:
+        return record
+    reason = f"measured on {record.environment}, and not to be compared with what {plan.environment} gave"
+    update = {"status": "crashed", "reason": reason, "values": {}}
+    return record.model_copy(update=update) if record.status == "ok" else record
+
+
+def placed(plan: Plan, kinds: Sequence[Environment], before: Iterable[Record]) -> Plan:
+    """The plan of a run whose cells run elsewhere, given what was measured before.
+
+    Its timings stand in one environment: one that has them all, or else of those that are there the one that has most.
+    Counts and scores count from every machine with the same Python and torch.
+    """
+    alone = {cell.key for cell in plan.cells if meters.find(cell.meter).must_be_alone}
+    alike = [record for record in before if record.environment.software == plan.environment.software]
+    timed = Counter({(r.key, r.environment): r.environment for r in alike if r.is_result and r.key in alone}.values())
+    whole = [environment for environment, number in timed.items() if number == len(alone)]
+    chosen = max([*whole, *kinds], key=lambda environment: timed[environment])
+    others = dict.fromkeys([*kinds, *(record.environment for record in alike)])
+    return plan.model_copy(update={"environment": chosen, "pooled": tuple(e for e in others if e != chosen)})

@@ -102,6 +102,11 @@ class Meter:
         return self.repeats == "processes"
 
     @property
+    def must_be_alone(self) -> bool:
+        """Whether its number is disturbed by what else runs; a training only takes longer."""
+        return self.alone and self.repeats != "seeds"
+
+    @property
     def is_speed(self) -> bool:
         """Whether it is a timing that is a result."""
         return self.is_timing and not self.ceiling

@@ -64,13 +64,13 @@ def main_table(comparison: Comparison) -> Table:
 
 
 def _merged(comparison: Comparison) -> list[str]:
-    """What a run is made of, where it was made of several."""
-    plan = comparison.run.plan
-    if len(plan.merged) < 2:
-        return []
-    elsewhere = "".join(f"; on {environment}" for environment in plan.pooled)
-    pooled = f" Counts and scores are also from elsewhere{elsewhere}." * bool(plan.pooled)
-    return [f"Merged from {', '.join(plan.merged)}.{pooled}"]
+    """What a run is made of, where it was made of several, or on several machines."""
+    plan, records = comparison.run.plan, comparison.run.records
+    found = dict.fromkeys(record.environment for record in records if record.environment != plan.environment)
+    elsewhere = "".join(f"; on {environment}" for environment in found)
+    pooled = f"Counts and scores are also from elsewhere{elsewhere}." * bool(found)
+    merged = f"Merged from {', '.join(plan.merged)}." * (len(plan.merged) > 1)
+    return [told] if (told := f"{merged} {pooled}".strip()) else []
 
 
 def mix_table(comparison: Comparison) -> Table:

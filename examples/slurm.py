@@ -1,0 +1,55 @@
+"""The cells of a sweep as jobs of Slurm, by submitit:
+
+    pip install submitit
+    acmix-bench ablate --experiment paths --launcher slurm.py:SLURM
+
+Each group of cells is a job of the partition that PARTITION names. The folder that this is called in, and the package's
+environment, must be the same on all its nodes. CLUSTER=local runs the jobs as processes of this machine, to try it.
+"""
+
+import os
+
+import submitit
+from submitit.core.utils import FailedJobError
+from submitit.helpers import as_completed
+
+from acmix_bench.runs.environment import this_environment
+from acmix_bench.runs.launch.launcher import Launcher
+from acmix_bench.runs.work import unmeasured
+
+
+def executor(minutes=10, cpus=1, gpus=0, alone=False):
+    """What submits one job; one that is timed has its node to itself."""
+    made = submitit.AutoExecutor(folder="slurm", cluster=os.environ.get("CLUSTER"))
+    slurm = {"slurm_partition": os.environ.get("PARTITION")} | ({"slurm_exclusive": True} if alone else {})
+    made.update_parameters(timeout_min=minutes, cpus_per_task=cpus, gpus_per_node=gpus, **slurm)
+    return made
+
+
+def kinds():
+    """A node of the partition. What is timed on a node of another kind is refused, and its row says so."""
+    return [executor().submit(this_environment).result()]
+
+
+def launch(groups, work, started):
+    """A job a group; what Slurm ends is a record that says so."""
+    jobs = {}
+    try:
+        for group in groups:
+            minutes = int(work.timeout * len(group.cells) / 60) + 10
+            jobs[executor(minutes, group.cpus, group.gpus, group.alone).submit(work, group.cells)] = group
+            started(group.cells, "Slurm")
+        for job in as_completed(list(jobs), poll_frequency=1):
+            group = jobs[job]
+            try:
+                yield job.result()
+            except (FailedJobError, TimeoutError) as error:
+                reason = f"job {job.job_id}: {str(error).splitlines()[0]}"
+                yield unmeasured(group.cells, group.like or this_environment(), "crashed", reason)
+    finally:
+        for job in jobs:
+            if not job.done():
+                job.cancel(check=False)
+
+
+SLURM = Launcher(launch=launch, kinds=kinds)
