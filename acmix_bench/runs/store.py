@@ -18,12 +18,16 @@ from tempfile import TemporaryDirectory
 
 from pydantic import ValidationError
 
+from acmix_bench import files
 from acmix_bench.errors import UserError, a_few, unknown
+from acmix_bench.runs import values
 from acmix_bench.runs.environment import Environment
 from acmix_bench.runs.record import FORMAT, KeptPlan, Plan, Record, Run
 from acmix_bench.spec.experiment import Experiment
 
 TORN = "torn.jsonl"
+MOST_LINE, MOST_PLAN = 64 * 2**20, 256 * 2**20  # bytes of a record, and of run.json
+TOO_LONG = f"{{}}: holds a line that is longer than {MOST_LINE // 2**20} MiB, and no record; take it out"
 
 
 class Store:
@@ -47,7 +51,7 @@ class Store:
         self._refuse_another_experiment(plan.experiment, seen)
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = (self.folder / "records.jsonl").open("a+b", buffering=0)  # closing must not write again
+            self._file = files.opened_to_append(self.folder / "records.jsonl")
         with self._file:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -61,16 +65,19 @@ class Store:
     def _set_aside_torn_line(self) -> None:
         """Where a kill cut the last line short, move it to a file of its own; a whole one gets its end."""
         with self._writing():
-            self._file.seek(0)
-            whole, _, last = self._file.read().rpartition(b"\n")
+            end = self._file.seek(0, os.SEEK_END)
+            start = self._file.seek(max(0, end - MOST_LINE))
+            whole, newline, last = self._file.read(MOST_LINE).rpartition(b"\n")
             if not last:
                 return
+            if start and not newline:
+                raise UserError(TOO_LONG.format(self.folder / "records.jsonl"))
             if _read(last):
                 self._file.write(b"\n")
                 return
-            with (self.folder / TORN).open("ab") as torn:
+            with files.opened_to_append(self.folder / TORN) as torn:
                 torn.write(last + b"\n")
-            self._file.truncate(len(whole) + 1 if whole else 0)
+            self._file.truncate(end - len(last))
         _tell(f"{self.folder}: the last record was cut short by a kill; it is in {TORN}, and is measured again")
 
     def keep(self, run: Run) -> None:
@@ -90,7 +97,7 @@ class Store:
 
     def _refuse_another_experiment(self, experiment: Experiment, file: str) -> None:
         try:
-            text = (self.folder / "run.json").read_text(encoding="utf-8")
+            text = files.content_of(self.folder / "run.json", most=MOST_PLAN)
             _refuse_newer(text, f"{self.folder}/run.json")
         except (OSError, ValueError):  # no run
             return
@@ -145,21 +152,20 @@ class Store:
     def finished(self, keys: Collection[str], *environments: Environment) -> dict[str, Record]:
         """The newest record of each of these cells that was measured in one of these environments."""
         wanted = set(keys)
-        return {
-            record.key: record
-            for record in self._records()
-            if record.key in wanted and record.environment in environments
-        }
+        return {record.key: record for record in self._records(wanted) if record.environment in environments}
 
-    def load(self) -> Run:
+    def load(self, *, within: bool = False) -> Run:
         """The last run.
+
+        Args:
+            within: whether it is one of the runs that stand apart in another's folder.
 
         Raises:
             UserError: where there is none.
         """
         where = f"{self.folder}/run.json"
         try:
-            text = (self.folder / "run.json").read_bytes()
+            text = files.content_of(self.folder / "run.json", most=MOST_PLAN)
         except OSError as error:
             raise UserError(f"{self.folder}: no run here ({error.strerror}: run.json)") from error
         _refuse_newer(text, where)
@@ -167,36 +173,64 @@ class Store:
             plan = KeptPlan.model_validate_json(text)
         except (ValidationError, UserError) as error:
             raise UserError(f"{where}: not a run that this version can read") from error
+        if within and plan.others:  # a link may lead back to where it stands
+            raise UserError(f"{where}: a run within a run holds no others")
         finished = self.finished(plan.keys, plan.environment, *plan.pooled)
         rows = {row.content: row for row in plan.rows}
         records = tuple(finished[key].named_by(rows) for key in plan.keys if key in finished)
-        return Run(plan=plan, records=records, others=tuple(Store(self.folder / n).load() for n in plan.others))
+        return Run(
+            plan=plan, records=records, others=tuple(Store(self.folder / n).load(within=True) for n in plan.others)
+        )
 
-    def _records(self) -> Iterator[Record]:
-        """Every record. Lines that are none are counted and told; the last one may be being written.
+    def _records(self, wanted: Collection[str]) -> Iterator[Record]:
+        """The records of these cells. Lines that are none are counted and told; the last one may be being written.
 
         Raises:
             UserError: where the file cannot be read, or a newer version wrote a record.
         """
         path = self.folder / "records.jsonl"
-        try:
-            lines = path.read_bytes().split(b"\n")
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be read ({error.strerror})") from error
         odd = []
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(_lines(path), 1):
             record = _read(line)
-            if record:
+            if record and record.key not in wanted:
+                continue
+            if record and _can_be_shown(record):
                 yield record
-            elif line and number < len(lines):
+            elif line.strip() and line.endswith(b"\n"):
                 _refuse_newer(line, f"{path}, line {number}")
                 odd.append(number)
         if odd:
             count = "1 line is" if len(odd) == 1 else f"{len(odd)} lines are"
             told = a_few([str(number) for number in odd])
             _tell(f"{path}: {count} no record that this version can read, and left out: {told}")
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file of records, of which there are none where it is not there.
+
+    Raises:
+        UserError: where it cannot be read, or holds a line that is longer than any record.
+    """
+    try:
+        with files.opened(path) as file:
+            while line := file.readline(MOST_LINE):
+                if len(line) == MOST_LINE:
+                    raise UserError(TOO_LONG.format(path))
+                yield line
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _can_be_shown(record: Record) -> bool:
+    """Whether the values are such as its meter gives."""
+    try:
+        if record.status == "ok":
+            values.check(record.cell.meter, record.values)
+    except ValueError:
+        return False
+    return True
 
 
 def _read(line: bytes) -> Record | None:
@@ -247,6 +281,6 @@ def load_run(run: str | Path, results: Path) -> Run:
         UserError: where there is none.
     """
     for folder in (Path(run), results / run):
-        if (folder / "run.json").exists():
+        if files.is_file(folder / "run.json"):
             return Store(folder).load()
     raise unknown("run", str(run), runs_below(results), where=str(results))

@@ -10,11 +10,13 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from acmix_bench import meters as known_meters
-from acmix_bench.errors import unknown
+from acmix_bench.errors import UserError, unknown
 from acmix_bench.spec.experiment import Case, Protocol
 from acmix_bench.spec.meter import FORMER_NAMES
 from acmix_bench.spec.strict import Value
 from acmix_bench.spec.variant import Variant
+
+MOST_CELLS = 1_000_000
 
 
 class Row(Value):
@@ -81,6 +83,8 @@ def cells_of(
     if any(meter.is_timing for meter in found.values()) and "parity" not in found:
         found = {"parity": known_meters.find("parity")} | found
     repeats = {"processes": protocol.processes, "seeds": protocol.seeds, "once": 1}
+    if (count := len(rows) * sum(repeats[meter.repeats] for meter in found.values())) > MOST_CELLS:
+        raise UserError(f"{count:,} cells are more than one run may have, {MOST_CELLS:,}: set fewer seeds or processes")
     first = {"processes": 0, "seeds": protocol.first_seed, "once": 0}
     return [
         Cell(
