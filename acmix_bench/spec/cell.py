@@ -82,6 +82,7 @@ def cells_of(
     found = {name: known_meters.find(name) for name in meters}
     if any(meter.is_timing for meter in found.values()) and "parity" not in found:
         found = {"parity": known_meters.find("parity")} | found
+    read = {name: read_by(name, protocol) for name in found}
     repeats = {"processes": protocol.processes, "seeds": protocol.seeds, "once": 1}
     if (count := len(rows) * sum(repeats[meter.repeats] for meter in found.values())) > MOST_CELLS:
         raise UserError(f"{count:,} cells are more than one run may have, {MOST_CELLS:,}: set fewer seeds or processes")
@@ -91,7 +92,7 @@ def cells_of(
             row=row,
             meter=name,
             repeat=first[meter.repeats] + repeat,
-            protocol=read_by(name, protocol),
+            protocol=read[name],
             code=code(row, name),
         )
         for repeat in range(max(repeats.values()))
