@@ -4,8 +4,8 @@
 
 Sweeps of cells that answer at once, one after the other, of the two kinds that have a process each: a count and a
 score. The seconds a cell, start of the sweep left out, and where they go: the process (its start, and its answer
-with its end), the record (written and on disk), the machine's state, and a log. About 2 minutes; nothing else should run on the
-machine.
+with its end), the record (written and on disk), the machine's state, and a log. About 2 minutes; nothing else should
+run on the machine.
 """
 
 from __future__ import annotations
