@@ -46,8 +46,14 @@ def full(session: nox.Session) -> None:
     """Train every model of the paper for a few steps at its full size, and every variant (some minutes)."""
     environment, pytest = {"ACMIX_BENCH_FULL": "1"}, (sys.executable, "-m", "pytest")
     session.run(*pytest, "tests/backbones/test_models.py", "-k", "full_size", env=environment)
-    long = ("tests/cli/test_walk.py", "tests/cli/test_train_imagenet.py", "tests/runs/test_sweep.py")
-    session.run(*pytest, *long, env=environment)
+    long = (
+        "cli/test_walk.py",
+        "cli/test_train_imagenet.py",
+        "runs/test_sweep.py",
+        "runs/test_disk.py",
+        "test_hostile.py",
+    )
+    session.run(*pytest, *(f"tests/{name}" for name in long), env=environment)
 
 
 @nox.session

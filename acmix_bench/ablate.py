@@ -87,10 +87,10 @@ def plan_of(experiment: Experiment, rows: Sequence[Row], jobs: int = 1) -> Plan:
     protocol = experiment.protocol.model_copy(
         update={"threads": experiment.protocol.threads or max(1, usable_cores() // jobs)}
     )
-    cells = cells_of(rows, experiment.meters, protocol, lambda *_: "")
-    each = {f"{cell.row.label} {cell.meter}": cell for cell in cells}
+    once = protocol.model_copy(update={"processes": 1, "seeds": 1})
+    each = cells_of(rows, experiment.meters, once, lambda *_: "")
     look_once = cache(data.fingerprint)
-    code = {name: code_of(cell.row, cell.meter, look_once) for name, cell in each.items()}
+    code = {f"{cell.row.label} {cell.meter}": code_of(cell.row, cell.meter, look_once) for cell in each}
     experiment = experiment.model_copy(update={"protocol": protocol})
     return Plan(experiment=experiment, rows=tuple(rows), code=code, environment=environment)
 

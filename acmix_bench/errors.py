@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 # Why a version has no samples where the one that it was to be timed in turns with has failed.
 WAITED_IN_VAIN = "the other version did not come to be timed in turns"
 MOST_NAMES, NEAR_NAMES = 10, 5  # of those that an error lists, and of more than those
+LONGEST = 1000  # characters of the line
 LISTED = ("name", "variant", "experiment", "operator", "backbone", "data set", "meter", "axis", "key of the protocol")
 
 
@@ -15,7 +16,7 @@ class UserError(Exception):
     """A user's mistake. The command line prints its one line and exits with code 2."""
 
     def __init__(self, line: str = "") -> None:
-        super().__init__(_without_traceback(line))
+        super().__init__(_as_one_line(_without_traceback(line)))
 
 
 class Terminated(KeyboardInterrupt):
@@ -39,6 +40,14 @@ def _without_traceback(line: str) -> str:
     if not line.startswith("Caught ") or "\nOriginal Traceback" not in line:
         return line
     return line.rstrip().splitlines()[-1].partition(": ")[2]
+
+
+def _as_one_line(line: str) -> str:
+    """Without what would break the line or command a terminal, which may come from any file; the middle of a long one
+    is left out.
+    """
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
 
 
 def unknown(what: str, name: str, known: Iterable[str], *, where: str = "") -> UserError:

@@ -38,7 +38,13 @@ class Side:
     @cached_property
     def groups(self) -> list[int]:
         """The repeat of each group of cells: the first thing that a version says."""
-        return [int(repeat) for repeat in self.answer().split()]
+        line = self.answer()
+        try:
+            return [int(repeat) for repeat in line.split()]
+        except ValueError as error:
+            raise UserError(
+                f"{self.name}: is no version of this package that can be served; it said {line!r:.60}"
+            ) from error
 
     def ask(self, number: int, meeting: Path, *, first: bool) -> None:
         """Have one group measured, in turns with the other version where it is timed."""
@@ -57,7 +63,7 @@ class Side:
         line = self.process.stdout.readline()
         if not line:
             self.process.wait()
-            told = self.errors.read_text().strip().splitlines()
+            told = self.errors.read_text(errors="replace").strip().splitlines()
             raise UserError(f"{self.name}: {told[-1] if told else 'its process ended without a word'}")
         return line.strip()
 
@@ -75,7 +81,9 @@ def served(name: str, python: Path, experiment: str, settings: list[str], folder
     command += [word for setting in settings for word in ("--set", setting)]
     with (folder / "errors.log").open("w+") as errors:
         try:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace"
+            )
         except OSError as error:
             raise UserError(f"{name}: {python} cannot be run ({error.strerror})") from error
         side = Side(name=name, process=process, store=Store(folder), errors=folder / "errors.log")

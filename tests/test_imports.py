@@ -16,6 +16,7 @@ ROOT = Path(acmix_bench.__file__).parent
 # what others look names up in, so it stands lower than the code that it names.
 LAYERS = [
     "errors",
+    "files",
     "stats",
     "cores",
     "spec.strict",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import exp
 from typing import Any
 
@@ -21,11 +22,15 @@ def best_rows(comparison: Comparison, meter: str) -> set[str]:
     for line in comparison.lines:
         if meter in line.timings or meter in line.scores:
             cases.setdefault(line.row.case, []).append(line)
+    records: dict[str, list[Record]] = {}
+    for record in comparison.run.records:
+        if record.cell.meter == meter and record.status == "ok":
+            records.setdefault(record.cell.row.label, []).append(record)
     best = set()
     for lines in cases.values():
         first, *others = sorted(lines, key=lambda line: -_value(line, meter))
         confidence = stats.simultaneous(len(lines) * (len(lines) - 1) // 2)
-        if others and all(_is_better(comparison, first, other, meter, confidence) for other in others):
+        if others and all(_is_better(records, first, other, meter, confidence) for other in others):
             best.add(first.row.label)
     return best
 
@@ -34,8 +39,8 @@ def _value(line: Line, meter: str) -> float:
     return line.timings[meter].rate.value if meter in line.timings else line.scores[meter].mean.value
 
 
-def _is_better(comparison: Comparison, ours: Line, theirs: Line, meter: str, confidence: float) -> bool:
-    records = [_records(comparison, line, meter) for line in (ours, theirs)]
+def _is_better(by_label: Mapping[str, list[Record]], ours: Line, theirs: Line, meter: str, confidence: float) -> bool:
+    records = [by_label.get(line.row.label, []) for line in (ours, theirs)]
     if meters.find(meter).is_timing:
         samples = [{r.cell.repeat: r for r in of if r.values["seconds"]} for of in records]
         pairs: list[Any] = paired_by_repeat(*samples)
@@ -47,11 +52,3 @@ def _is_better(comparison: Comparison, ours: Line, theirs: Line, meter: str, con
         estimate = estimate and stats.at_least(estimate, margin=resolution(records[0], meter))
         nothing = 0.0
     return estimate is not None and estimate.low is not None and estimate.low > nothing
-
-
-def _records(comparison: Comparison, line: Line, meter: str) -> list[Record]:
-    return [
-        record
-        for record in comparison.run.records
-        if record.cell.meter == meter and record.cell.row.label == line.row.label and record.status == "ok"
-    ]

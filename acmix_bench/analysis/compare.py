@@ -17,6 +17,7 @@ from acmix_bench import meters, stats
 from acmix_bench.analysis.single_factor import withheld_reason
 from acmix_bench.runs.record import Record, Run
 from acmix_bench.spec.cell import Row
+from acmix_bench.spec.experiment import Case
 from acmix_bench.spec.meter import Metric
 from acmix_bench.stats import Estimate
 
@@ -119,17 +120,17 @@ def compare(run: Run) -> Comparison:
     """Derive every number of a run's tables from its raw records."""
     rows, names = run.plan.rows, run.plan.experiment.meters
     by_label, withheld = _by_label(run), withheld_of(run)
+    firsts, confidence = baselines_of(rows), _confidence(rows)
     planned = Counter(cell.row.label for cell in run.plan.cells)
     speeds = [name for name in names if meters.find(name).is_speed]
-    lines = []
+    together, lines = _confidence(rows, len(speeds)), []
     for row in rows:
-        records, first = by_label[row.label], baseline_of(row, rows)
+        records, first = by_label[row.label], firsts[row.case]
         against = by_label[first.label] if first != row else None
         timings: dict[str, Timing] = {}
         if not withheld[row.label]:
             shown = against if not withheld[first.label] else None
-            confidence = _confidence(rows, len(speeds))
-            found = {name: _timing(records, shown, name, confidence) for name in speeds}
+            found = {name: _timing(records, shown, name, together) for name in speeds}
             timings = {name: timing for name, timing in found.items() if timing}
         mixes = [record.values["mixing_weights"] for record in records if record.values.get("mixing_weights")]
         once = [r for r in records if meters.find(r.cell.meter).repeats == "once" and r.status == "ok"]
@@ -138,7 +139,7 @@ def compare(run: Run) -> Comparison:
                 row=row,
                 counts={record.cell.meter: record.values for record in once},
                 timings=timings,
-                scores=_scores(records, against, names, _confidence(rows)),
+                scores=_scores(records, against, names, confidence),
                 mixing_weights=[
                     (fmean(a for a, _ in layer), fmean(b for _, b in layer)) for layer in zip(*mixes, strict=True)
                 ],
@@ -158,8 +159,8 @@ def withheld_of(run: Run) -> dict[str, str | None]:
         for label, records in _by_label(run).items()
     }
     rows = run.plan.rows
-    firsts = {row.label: baseline_of(row, rows) for row in rows}
-    return {row.label: withheld_reason(row, firsts[row.label], parity) for row in rows}
+    firsts = baselines_of(rows)
+    return {row.label: withheld_reason(row, firsts[row.case], parity) for row in rows}
 
 
 def _by_label(run: Run) -> dict[str, list[Record]]:
@@ -169,14 +170,14 @@ def _by_label(run: Run) -> dict[str, list[Record]]:
     return labels
 
 
-def baseline_of(row: Row, rows: Sequence[Row]) -> Row:
-    """The first row of the same case, which may be the row itself."""
-    return next(other for other in rows if other.case == row.case)
+def baselines_of(rows: Sequence[Row]) -> dict[Case, Row]:
+    """The first row of each case."""
+    return {row.case: row for row in reversed(rows)}
 
 
 def _confidence(rows: Sequence[Row], columns: int = 1) -> float:
     """Of each comparison of a row with its baseline, for all of them to hold together, in all columns."""
-    return stats.simultaneous(columns * sum(row != baseline_of(row, rows) for row in rows))
+    return stats.simultaneous(columns * (len(rows) - len(baselines_of(rows))))
 
 
 def images_per_second(record: Record) -> float:
@@ -275,9 +276,9 @@ def seed_plan(run: Run, difference: float) -> list[SeedPlan]:
     if name is None:
         return []
     scores = {label: by_seed(records, name) for label, records in by_label.items()}
-    confidence, plans = _confidence(rows), []
+    confidence, firsts, plans = _confidence(rows), baselines_of(rows), []
     for row in rows:
-        first = baseline_of(row, rows)
+        first = firsts[row.case]
         differences = [ours - theirs for ours, theirs in paired_by_repeat(scores[row.label], scores[first.label])]
         if row != first and len(differences) > 1:
             spread = stdev(differences)

@@ -9,11 +9,13 @@ from typing import Any
 
 import yaml
 
+from acmix_bench.errors import UserError
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import Row
 from acmix_bench.spec.variant import Variant
 
 FOLDER = library.SHIPPED / "results" / "published"
+BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error, yaml.YAMLError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,23 +39,31 @@ def figures_of(row: Row) -> dict[str, Figure]:
 
 def reasons_of(row: Row) -> list[str]:
     """Why ours differs from a figure, where that is known (results/published/differences.yaml)."""
-    reasons: list[dict[str, Any]] = yaml.safe_load((FOLDER / "differences.yaml").read_text("utf-8"))
-    return [entry["reason"] for entry in reasons if fnmatch(_key(_name(row)), entry["models"])]
+    path = FOLDER / "differences.yaml"
+    try:
+        reasons: list[dict[str, Any]] = yaml.safe_load(path.read_text("utf-8"))
+        return [entry["reason"] for entry in reasons if fnmatch(_key(_name(row)), entry["models"])]
+    except BROKEN as error:
+        raise UserError(f"{path}: is no list of models and reasons ({type(error).__name__})") from error
 
 
 def _all() -> list[Figure]:
-    with (FOLDER / "imagenet.csv").open(encoding="utf-8") as file:
-        return [
-            Figure(
-                model=line["model"],
-                kind=line["kind"],
-                params_m=float(line["params_m"]),
-                macs_g=float(line["macs_g"]),
-                top1=float(line["top1"]) if line["top1"] else None,
-                source=line["source"],
-            )
-            for line in csv.DictReader(file)
-        ]
+    path = FOLDER / "imagenet.csv"
+    try:
+        with path.open(encoding="utf-8") as file:
+            return [
+                Figure(
+                    model=line["model"],
+                    kind=line["kind"],
+                    params_m=float(line["params_m"]),
+                    macs_g=float(line["macs_g"]),
+                    top1=float(line["top1"]) if line["top1"] else None,
+                    source=line["source"],
+                )
+                for line in csv.DictReader(file)
+            ]
+    except BROKEN as error:
+        raise UserError(f"{path}: is no table of figures ({type(error).__name__})") from error
 
 
 def _name(row: Row) -> str:

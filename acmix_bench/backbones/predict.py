@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, Json, model_validator
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights
 
@@ -21,10 +21,14 @@ from acmix_bench.backbones.weights import build, load_weights, row_of
 from acmix_bench.data.pictures import read_picture
 from acmix_bench.data.transforms import to_test
 from acmix_bench.errors import UserError
+from acmix_bench.spec import strict
+from acmix_bench.spec.experiment import LARGEST_IMAGE
 from acmix_bench.spec.library import load_recipe
 from acmix_bench.spec.recipe import Recipe
+from acmix_bench.spec.strict import Value
 
 IMAGENET: list[str] = ResNet50_Weights.IMAGENET1K_V1.meta["categories"]
+MOST_CLASSES = 100_000
 BATCH = 16  # pictures in memory at a time
 
 
@@ -37,6 +41,34 @@ class Answer:
     problem: str = ""
 
 
+class _Told(Value):
+    """What weights tell of the images that they were trained on, each where it is told."""
+
+    data: str | None = None
+    image_size: int | None = Field(None, ge=1, le=LARGEST_IMAGE)
+    interpolation: str | None = None
+    crop: str | None = None
+    classes: Annotated[Json[tuple[str, ...]], Field(max_length=MOST_CLASSES)] = ()
+    mean: Json[tuple[float, ...]] | None = None
+    deviation: Json[tuple[Annotated[float, Field(gt=0)], ...]] | None = None
+
+    @model_validator(mode="after")
+    def _of_one_or_three_channels(self) -> _Told:
+        if len(self.mean or ()) not in (0, 1, 3) or len(self.mean or ()) != len(self.deviation or ()):
+            raise UserError("mean and deviation must be of 1 or 3 channels")
+        return self
+
+    @classmethod
+    def of(cls, weights: Path) -> _Told:
+        """What a file tells.
+
+        Raises:
+            UserError: where that is something else.
+        """
+        told = {key: text for key, text in description_of(weights).items() if key in cls.model_fields}
+        return strict.validated(cls, told, where=str(weights))
+
+
 def predict(model_name: str, weights: Path, pictures: Iterable[Path], *, top: int = 5) -> Iterator[Answer]:
     """The likeliest classes of each picture, a few pictures at a time.
 
@@ -46,19 +78,21 @@ def predict(model_name: str, weights: Path, pictures: Iterable[Path], *, top: in
     Raises:
         UserError: for weights that cannot be read, or are of another model.
     """
-    told, row = description_of(weights), row_of(model_name)
+    told, row = _Told.of(weights), row_of(model_name)
     name, at, _ = model_name.rpartition("@") if re.search(r"@\d+$", model_name) else (model_name, "", "")
-    size = row.case.image_size if at else int(told.get("image_size", row.case.image_size))
-    place = told.get("data", row.case.data)
-    if place != "imagenet" and "mean" not in told:
+    size = row.case.image_size if at else told.image_size or row.case.image_size
+    place = told.data or row.case.data
+    if place != "imagenet" and not told.mean:
         raise UserError(f"{weights}: {place} has images of its own making; no picture can be made into one")
-    names: list[str] = IMAGENET if place == "imagenet" else json.loads(told.get("classes", "[]"))
+    names = IMAGENET if place == "imagenet" else told.classes
     names = names or [f"class {number}" for number in range(data.find(place).classes)]
     nothing: Any = ()
-    colours: dict[str, Any] = {key: tuple(json.loads(told[key])) for key in ("mean", "deviation") if key in told}
-    splits = data.Splits(train=nothing, test=nothing, **colours)
+    splits = data.Splits(
+        train=nothing, test=nothing, **told.model_dump(include={"mean", "deviation"}, exclude_none=True)
+    )
     fields = load_recipe(backbones.find(row.case.backbone).recipe).model_dump(include=set(Recipe.model_fields))
-    recipe = Recipe(**fields | {key: told[key] for key in ("interpolation", "crop") if key in told})
+    known = told.model_dump(include={"interpolation", "crop"}, exclude_none=True)
+    recipe = strict.validated(Recipe, fields | known, where=str(weights))
     channels = len(splits.mean)
     model = build(f"{name}@{size}", channels=channels, classes=len(names)).eval()
     load_weights(model, weights, model_name=model_name)

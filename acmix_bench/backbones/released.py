@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from acmix_bench import files
+from acmix_bench.backbones import saved
 from acmix_bench.errors import UserError, a_few
 
 State = dict[str, Tensor]
@@ -219,7 +220,7 @@ def _load(source: Path) -> Any:
         UserError: saying what the file is in place of a checkpoint, as far as that can be known.
     """
     try:
-        with source.open("rb") as file:
+        with files.opened(source) as file:
             head = file.read(64)
         if not head:
             raise UserError(f"{source}: is an empty file")
@@ -227,11 +228,13 @@ def _load(source: Path) -> Any:
             if head.lstrip().lower().startswith(start):
                 raise UserError(f"{source}: {told}")
         return load_file(source) if head[8:9] == b"{" else _load_pickled(source)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror or error})") from error
     except pickle.UnpicklingError as error:
         raise UserError(f"{source}: is not a checkpoint of torch, or holds code that is refused") from error
-    except (SafetensorError, RuntimeError, ValueError, EOFError, TypeError, AttributeError, KeyError) as error:
+    except Exception as error:  # readers raise whatever a broken file leads them to
         told = str(error)
         if any(words in told for words in CUT):
             raise UserError(f"{source}: is cut short or damaged; download or copy it again") from error
@@ -239,7 +242,8 @@ def _load(source: Path) -> Any:
 
 
 def _load_pickled(source: Path) -> Any:
-    with source.open("rb") as file:  # of a path torch would go by the suffix
+    with files.opened(source) as file:  # of a path torch would go by the suffix
+        saved.refuse_bomb(file, source)
         try:
             return torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:
@@ -284,6 +288,8 @@ class _InertObject:
 def _listed(names: Sequence[str]) -> str:
     """Names on one line, cut and a few of many; of many that begin alike how, and the first."""
     lines = [" ".join(name.split()) for name in names]
+    if not lines:
+        return "none"
     short = [line if len(line) <= NAME_LENGTH else f"{line[:NAME_LENGTH]}..." for line in lines]
     first = short[0].partition(".")[0]
     if len(short) > 3 and all(name.startswith(f"{first}.") for name in short):

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from acmix_bench import files
 from acmix_bench.data import Splits
 from acmix_bench.errors import UserError
 from acmix_bench.spec.recipe import Recipe
 
 State = dict[str, Tensor]
+MOST_PACKED = 10  # times as much in an archive as it has bytes
 
 
 def write(path: Path, writer: Callable[[Path], object]) -> None:
@@ -70,7 +74,24 @@ def described(*, model: str, data: str, image_size: int, recipe: Recipe, splits:
 def description_of(path: Path) -> dict[str, str]:
     """The texts that `save_weights` wrote about weights; none of any other file, which its reader will refuse."""
     try:
+        files.opened(path).close()
         with safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
-    except (OSError, SafetensorError):
+    except (OSError, SafetensorError, MemoryError):
         return {}
+
+
+def refuse_bomb(file: BinaryIO, path: Path) -> None:
+    """Refuse an archive that would be much larger in memory than it is on disk: torch packs nothing.
+
+    Raises:
+        UserError: saying so.
+    """
+    try:
+        held = sum(part.file_size for part in zipfile.ZipFile(file).infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):  # no archive, or a broken one, of which torch tells
+        held = 0
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if held > MOST_PACKED * size:
+        raise UserError(f"{path}: is packed, {size} bytes that hold {held}; unpack it, and save it with torch.save")

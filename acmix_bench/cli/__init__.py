@@ -127,7 +127,9 @@ def main() -> None:
         raise SystemExit(0) from None
     except OSError as error:
         if error.errno not in FULL:
-            raise
+            if error.filename is None:
+                raise
+            _end(2, f"error: {UserError(f'{error.filename}: {error.strerror}')}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try once more
         _end(2, f"error: {error.filename or 'the output'}: cannot be written ({error.strerror})")
 

@@ -19,7 +19,7 @@ from acmix_bench.cli.common import JsonOption, ResultsOption, is_watched, note
 from acmix_bench.cli.registered import OURS, all_names
 from acmix_bench.errors import UserError, unknown
 from acmix_bench.ops.native import build
-from acmix_bench.spec import library, plugins
+from acmix_bench.spec import library, plugins, strict
 from acmix_bench.spec.axis import Axis
 from acmix_bench.spec.cell import Row
 from acmix_bench.spec.meter import Meter
@@ -122,11 +122,7 @@ def show(
     found = False
     for kind in library.FOLDERS:
         if file := library.known(kind).get(name):
-            try:
-                text = file.path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise UserError(f"{file.place}: cannot be read ({error})") from error
-            print(f"# {file.place}\n{text.rstrip()}")
+            print(f"# {file.place}\n{strict.text_of(file.path, file.place).rstrip()}")
             found = True
     if name in library.settings():
         print(f"{name}: {library.settings()[name]} (--set {name}=...)")

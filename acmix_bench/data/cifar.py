@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100
 
+from acmix_bench import files
 from acmix_bench.data import Splits
 from acmix_bench.data.fetch import fetched
 from acmix_bench.errors import UserError
@@ -98,7 +99,7 @@ def _checked(root: Path, classes: int) -> tuple[str, ...]:
 
 def _read(path: Path, name: str) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
+        with files.opened(path) as file:
             content = _Harmless(file, encoding="latin1").load()
     except FileNotFoundError as error:
         raise UserError(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from acmix_bench import files
 from acmix_bench.errors import UserError
 
 
@@ -24,7 +25,9 @@ def read_picture(path: Path | str, channels: int = 3) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd EXIF data, and of pictures that are merely large
-            with Image.open(path) as image:
+            with files.opened(path) as file, Image.open(file) as image:
+                if image.format == "EPS":  # PostScript, which Pillow has Ghostscript run
+                    raise UserError("a program that draws, and no picture")
                 return _in_8_bits(image).convert(mode)
     except UserError as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
@@ -42,12 +45,14 @@ def _in_8_bits(image: Image.Image) -> Image.Image:
         return image.convert("RGBA")
     if image.mode != "F" and not image.mode.startswith("I"):
         return image
-    values = np.asarray(image, dtype=np.float64)
-    white = 1 if image.mode == "F" else 65535
-    # Not a number is not within it either.
-    if not bool(((values >= 0) & (values <= white)).all()):
-        raise UserError(f"its grey values go from {values.min():g} to {values.max():g}; 0 to {white} can be scaled")
-    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+    values = np.asarray(image)
+    white, low, high = 1 if image.mode == "F" else 65535, values.min(), values.max()
+    if not (low >= 0 and high <= white):  # not a number is not within it either
+        raise UserError(f"its grey values go from {low:g} to {high:g}; 0 to {white} can be scaled")
+    scaled = np.empty(values.shape, np.uint8)
+    for ours, theirs in zip(scaled, values, strict=True):  # row by row: a large one fills no memory
+        ours[:] = np.rint(theirs.astype(np.float64) * (255 / white))
+    return Image.fromarray(scaled)
 
 
 def _reason(error: Exception, path: Path) -> str:

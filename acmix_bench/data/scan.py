@@ -7,11 +7,11 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from acmix_bench import files
 from acmix_bench.data.pictures import read_picture
 from acmix_bench.errors import UserError
 
@@ -60,9 +60,9 @@ def look(path: str) -> Seen:
         size = read_picture(path).size
     except UserError as error:
         return Seen(path=path, fault=str(error))
-    return Seen(
-        path=path, size=size, content=hashlib.sha256(Path(path).read_bytes()).digest(), is_turned=_is_turned(path)
-    )
+    with files.opened(path) as file:
+        content = hashlib.file_digest(file, "sha256").digest()
+    return Seen(path=path, size=size, content=content, is_turned=_is_turned(path))
 
 
 def _is_turned(path: str) -> bool:

@@ -100,7 +100,7 @@ def folders_in(folder: Path) -> list[Path]:
     """
     try:
         return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:  # a path that holds a NUL
         raise UserError(f"{folder}: no such folder") from error
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror})") from error

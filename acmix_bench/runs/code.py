@@ -144,7 +144,13 @@ def _root(path: Path) -> Path:
 def _tree(path: Path) -> ast.Module:
     try:
         return ast.parse(path.read_bytes())
-    except (OSError, SyntaxError):  # it will fail where it is imported, and say how
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        RecursionError,
+        MemoryError,
+    ):  # it will fail where it is imported, and say how
         return ast.Module(body=[], type_ignores=[])
 
 

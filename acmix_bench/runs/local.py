@@ -137,12 +137,12 @@ def outcome_of(result: Any, more: dict[str, Any] | None = None, *, name: str) ->
         _refuse_odd_numbers(values, name)
         return Outcome(status="ok", values=values)
     except Diverged as error:
-        return Outcome(status="diverged", reason=str(error))
+        return Outcome(status="diverged", reason=_text(str(error)))
     except UserError as error:
         return Outcome(status="crashed", reason=str(error))
     except Exception as error:  # noqa: BLE001 - as above
-        first_line = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
-        details = "".join(traceback.format_exception(error))
+        first_line = _text(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}")
+        details = _text("".join(traceback.format_exception(error)))
         return Outcome(status="crashed", reason=first_line, values={"traceback": details})
 
 
@@ -153,16 +153,23 @@ def _plain(value: Any, key: str = "") -> Any:
         UserError: naming the key of what cannot be, or is no finite number.
     """
     if isinstance(value, dict):
-        return {str(name): _plain(inner, f"{key}.{name}" if key else str(name)) for name, inner in value.items()}
+        return {_text(str(name)): _plain(inner, f"{key}.{name}" if key else str(name)) for name, inner in value.items()}
     if not isinstance(value, str | int | float | None) and hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list | tuple):
         return [_plain(inner, key) for inner in value]
+    if isinstance(value, str):
+        return _text(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"a meter gave {key}={value}, which is not a finite number")
     if not isinstance(value, str | int | float | None):
         raise UserError(f"a meter gave {key}={value!r:.60}, but its values must be numbers, texts, lists or mappings")
     return value
+
+
+def _text(text: str) -> str:
+    """A text as a file can hold it: half a character, as the name of a file may have, is written out."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _misfits(cells: Sequence[Cell]) -> dict[str, str]:

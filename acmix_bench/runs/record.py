@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -90,7 +90,7 @@ class KeptPlan(Plan):
 
     keys: tuple[str, ...]
     file: str | None = None
-    others: tuple[str, ...] = ()
+    others: tuple[Annotated[str, Field(pattern=r"^timings-\d+$")], ...] = ()
     format: Literal[1] = 1
 
 

@@ -15,13 +15,16 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from acmix_bench import files
 from acmix_bench.errors import UserError
+from acmix_bench.runs.journal import RECORDS
 from acmix_bench.runs.progress import Tell
 from acmix_bench.runs.record import Again
-from acmix_bench.runs.store import RECORDS, Store
+from acmix_bench.runs.store import Store
 from acmix_bench.spec.strict import Value
 
 RUNNING = "running.json"
+MOST = 2**20  # bytes of it
 
 
 class Started(Value):
@@ -87,6 +90,6 @@ def written_down(store: Store, jobs: int, again: Again) -> Iterator[Tell]:
 def written(folder: Path) -> Writing | None:
     """What is written down; None where nothing is, or nothing that this version can read."""
     try:
-        return Writing.model_validate_json((folder / RUNNING).read_bytes())
+        return Writing.model_validate_json(files.content_of(folder / RUNNING, most=MOST))
     except (OSError, ValidationError, UserError):
         return None

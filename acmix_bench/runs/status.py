@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from acmix_bench import files
 from acmix_bench.errors import UserError
+from acmix_bench.runs.journal import RECORDS, TORN
 from acmix_bench.runs.progress import seconds_left
 from acmix_bench.runs.record import KeptPlan, Record
 from acmix_bench.runs.running import Started, Writing, written
-from acmix_bench.runs.store import RECORDS, TORN, Store
+from acmix_bench.runs.store import Store
 
 # Killed is one that had no time to say that it ends; unfinished, one that was interrupted, or has new cells.
 State = Literal["running", "killed", "unfinished", "finished"]
@@ -64,15 +66,18 @@ class Status:
         return seconds_left(self.left, [(one.meter, max(0, now - one.time)) for one in going], self.seconds, jobs)
 
 
-def status_of(folder: Path) -> Status:
+def status_of(folder: Path, *, within: bool = False) -> Status:
     """Look at a run, which somebody may be writing meanwhile.
+
+    Args:
+        within: whether it is one of the runs that stand apart in another's folder.
 
     Raises:
         UserError: where there is none, or this version cannot read it.
     """
     store = Store(folder)
     is_written, writing = store.is_being_written(), written(folder)  # before the records, which are newer then
-    plan = store.plan()
+    plan = store.plan(within=within)
     placed = store.placed(plan.keys, plan.environment, *plan.pooled)
     own = {key for key, (place, _) in placed.items() if writing and place >= writing.before}
     again = writing.again if is_written and writing else None
@@ -101,7 +106,7 @@ def status_of(folder: Path) -> Status:
         most_taken=max((record.state.others or 0 for record in kept.values()), default=0),
     )
     for name in plan.others:  # timings of a run that was made of others
-        other = status_of(folder / name)
+        other = status_of(folder / name, within=True)
         found.cells.update(other.cells)
         found.done.update(other.done)
     return found
@@ -129,7 +134,8 @@ def _age(file: Path) -> float:
 
 def _lines(file: Path) -> int:
     try:
-        return file.read_bytes().count(b"\n")
+        with files.opened(file) as lines:
+            return sum(1 for _ in lines)
     except OSError:
         return 0
 
@@ -137,7 +143,7 @@ def _lines(file: Path) -> int:
 def _is_cut(file: Path) -> bool:
     """Whether the last line has no end."""
     try:
-        with file.open("rb") as records:
+        with files.opened(file) as records:
             return bool(records.seek(0, 2)) and records.seek(-1, 2) >= 0 and records.read() != b"\n"
     except OSError:
         return False

@@ -7,26 +7,24 @@ so that a table shows that run's cells and no others.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
-import sys
-import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pydantic import ValidationError
 
-from acmix_bench import meters
-from acmix_bench.errors import UserError, a_few, unknown
+from acmix_bench import files, meters
+from acmix_bench.errors import UserError, unknown
+from acmix_bench.runs import journal
 from acmix_bench.runs.environment import Environment
-from acmix_bench.runs.record import FORMAT, KeptPlan, Plan, Record, Run
+from acmix_bench.runs.journal import RECORDS
+from acmix_bench.runs.record import KeptPlan, Plan, Record, Run
 from acmix_bench.spec.experiment import Experiment
 
-RECORDS, TORN = "records.jsonl", "torn.jsonl"
+MOST_PLAN = 256 * 2**20  # bytes of run.json
 
 
 class Store:
@@ -50,11 +48,12 @@ class Store:
         self._refuse_another_experiment(plan.experiment, seen)
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = (self.folder / RECORDS).open("a+b", buffering=0)  # closing must not write again
+            self._file = files.opened_to_append(self.folder / RECORDS)
         with self._file:
-            if not _locked(self._file.fileno(), fcntl.LOCK_EX, patience=0.5):  # `is_being_written` is quick
+            if not journal.is_locked(self._file.fileno(), fcntl.LOCK_EX, patience=0.5):  # `is_being_written` is quick
                 raise UserError(f"{self.folder}: another run is writing here; wait for it")
-            self._set_aside_torn_line()
+            with self._writing():
+                journal.set_aside_torn_line(self._file, self.folder)
             self._seen = seen
             self.keep_plan(plan)
             yield
@@ -66,8 +65,8 @@ class Store:
             UserError: where the records cannot be read.
         """
         try:
-            with (self.folder / RECORDS).open("rb") as file:
-                return not _locked(file.fileno(), fcntl.LOCK_SH)
+            with files.opened(self.folder / RECORDS) as file:
+                return not journal.is_locked(file.fileno(), fcntl.LOCK_SH)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -77,21 +76,6 @@ class Store:
         """Write down the plan of the run that is open."""
         kept = KeptPlan(**plan.model_dump(), keys=tuple(cell.key for cell in plan.cells), file=self._seen)
         self.write("run.json", kept.model_dump_json(indent=1))
-
-    def _set_aside_torn_line(self) -> None:
-        """Where a kill cut the last line short, move it to a file of its own; a whole one gets its end."""
-        with self._writing():
-            self._file.seek(0)
-            whole, _, last = self._file.read().rpartition(b"\n")
-            if not last:
-                return
-            if _read(last):
-                self._file.write(b"\n")
-                return
-            with (self.folder / TORN).open("ab") as torn:
-                torn.write(last + b"\n")
-            self._file.truncate(len(whole) + 1 if whole else 0)
-        _tell(f"{self.folder}: the last record was cut short by a kill; it is in {TORN}, and is measured again")
 
     def keep(self, run: Run) -> None:
         """Write a run that was made of others. It stands there whole, or not at all.
@@ -110,8 +94,8 @@ class Store:
 
     def _refuse_another_experiment(self, experiment: Experiment, file: str) -> None:
         try:
-            text = (self.folder / "run.json").read_text(encoding="utf-8")
-            _refuse_newer(text, f"{self.folder}/run.json")
+            text = files.content_of(self.folder / "run.json", most=MOST_PLAN)
+            journal.refuse_newer(text, f"{self.folder}/run.json")
         except (OSError, ValueError):  # no run
             return
         try:
@@ -131,16 +115,8 @@ class Store:
 
     def append(self, record: Record) -> None:
         """Add one record; it is on disk when this returns, or not at all."""
-        line, size = memoryview(record.model_dump_json().encode() + b"\n"), self._file.seek(0, os.SEEK_END)
         with self._writing():
-            try:
-                while line:
-                    line = line[self._file.write(line) or 0 :]
-                os.fsync(self._file.fileno())
-            except OSError:
-                with suppress(OSError):
-                    self._file.truncate(size)
-                raise
+            journal.append(self._file, record)
 
     @property
     def checkpoints(self) -> Path:
@@ -185,116 +161,58 @@ class Store:
         self, keys: Collection[str], environment: Environment, *pooled: Environment
     ) -> dict[str, tuple[int, Record]]:
         """These records, and the byte of the file where each begins."""
-        wanted, found = set(keys), dict[str, tuple[int, Record]]()
-        for place, record in self._records():
-            if record.key in wanted and (record.environment == environment or record.environment in pooled):
-                if record.environment != environment:
-                    meter, before = meters.find(record.cell.meter), found.get(record.key)
-                    stands = meter.must_be_alone and before is not None and before[1].environment == environment
-                    if stands or (meter.is_timing and record.status == "ok"):
-                        continue
-                found[record.key] = place, record
+        found = dict[str, tuple[int, Record]]()
+        for place, record in journal.read(self.folder / RECORDS, set(keys)):
+            if record.environment != environment:
+                if record.environment not in pooled:
+                    continue
+                meter, before = meters.find(record.cell.meter), found.get(record.key)
+                stands = meter.must_be_alone and before is not None and before[1].environment == environment
+                if stands or (meter.is_timing and record.status == "ok"):
+                    continue
+            found[record.key] = place, record
         return found
 
     def measured(self, keys: Collection[str]) -> list[Record]:
         """Every record of these cells, wherever it was measured."""
-        wanted = set(keys)
-        return [record for _, record in self._records() if record.key in wanted]
+        return [record for _, record in journal.read(self.folder / RECORDS, set(keys))]
 
-    def plan(self) -> KeptPlan:
+    def plan(self, *, within: bool = False) -> KeptPlan:
         """The plan of the last run.
+
+        Args:
+            within: whether it is one of the runs that stand apart in another's folder.
 
         Raises:
             UserError: where there is none.
         """
         where = f"{self.folder}/run.json"
         try:
-            text = (self.folder / "run.json").read_bytes()
+            text = files.content_of(self.folder / "run.json", most=MOST_PLAN)
         except OSError as error:
             raise UserError(f"{self.folder}: no run here ({error.strerror}: run.json)") from error
-        _refuse_newer(text, where)
+        journal.refuse_newer(text, where)
         try:
-            return KeptPlan.model_validate_json(text)
+            plan = KeptPlan.model_validate_json(text)
         except (ValidationError, UserError) as error:
             raise UserError(f"{where}: not a run that this version can read") from error
+        if within and plan.others:  # a link may lead back to where it stands
+            raise UserError(f"{where}: a run within a run holds no others")
+        return plan
 
-    def load(self) -> Run:
-        """The last run.
+    def load(self, *, within: bool = False) -> Run:
+        """The last run; `within` as for `plan`.
 
         Raises:
             UserError: where there is none.
         """
-        plan = self.plan()
+        plan = self.plan(within=within)
         finished = self.finished(plan.keys, plan.environment, *plan.pooled)
         rows = {row.content: row for row in plan.rows}
         records = tuple(finished[key].named_by(rows) for key in plan.keys if key in finished)
-        return Run(plan=plan, records=records, others=tuple(Store(self.folder / n).load() for n in plan.others))
-
-    def _records(self) -> Iterator[tuple[int, Record]]:
-        """Every record, and where it begins. Lines that are none are counted and told; the last may be being written.
-
-        Raises:
-            UserError: where the file cannot be read, or a newer version wrote a record.
-        """
-        path = self.folder / RECORDS
-        try:
-            lines = path.read_bytes().split(b"\n")
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be read ({error.strerror})") from error
-        odd, place = [], 0
-        for number, line in enumerate(lines, 1):
-            record = _read(line)
-            if record:
-                yield place, record
-            elif line and number < len(lines):
-                _refuse_newer(line, f"{path}, line {number}")
-                odd.append(number)
-            place += len(line) + 1
-        if odd:
-            count = "1 line is" if len(odd) == 1 else f"{len(odd)} lines are"
-            told = a_few([str(number) for number in odd])
-            _tell(f"{path}: {count} no record that this version can read, and left out: {told}")
-
-
-def _locked(file: int, how: int, patience: float = 0) -> bool:
-    """Lock a file until it is closed, unless another process holds it for longer than this."""
-    until = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(file, how | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                return False
-            time.sleep(0.01)
-
-
-def _read(line: bytes) -> Record | None:
-    try:
-        return Record.model_validate_json(line)
-    except (ValidationError, UserError):
-        return None
-
-
-def _refuse_newer(text: str | bytes, where: str) -> None:
-    """Refuse what a newer version of this package wrote.
-
-    Raises:
-        UserError: saying so.
-    """
-    with suppress(ValueError, RecursionError):
-        content = json.loads(text)
-        found = content.get("format") if isinstance(content, dict) else None
-        if isinstance(found, int) and found > FORMAT:
-            raise UserError(f"{where}: is of format {found}, and this version reads up to {FORMAT}; use a newer one")
-
-
-@cache
-def _tell(line: str) -> None:
-    """Tell something about what is read, once."""
-    print(line, file=sys.stderr, flush=True)
+        return Run(
+            plan=plan, records=records, others=tuple(Store(self.folder / n).load(within=True) for n in plan.others)
+        )
 
 
 def _write_run(run: Run, folder: Path) -> None:
@@ -319,7 +237,7 @@ def folder_of(run: str | Path, results: Path) -> Path:
         UserError: where there is none.
     """
     for folder in (Path(run), results / run):
-        if (folder / "run.json").exists():
+        if files.is_file(folder / "run.json"):
             return folder
     raise unknown("run", str(run), runs_below(results), where=str(results))
 

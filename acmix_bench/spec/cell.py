@@ -10,11 +10,13 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from acmix_bench import meters as known_meters
-from acmix_bench.errors import unknown
+from acmix_bench.errors import UserError, unknown
 from acmix_bench.spec.experiment import Case, Protocol
 from acmix_bench.spec.meter import FORMER_NAMES
 from acmix_bench.spec.strict import Value
 from acmix_bench.spec.variant import Variant
+
+MOST_CELLS = 1_000_000
 
 
 class Row(Value):
@@ -80,14 +82,17 @@ def cells_of(
     found = {name: known_meters.find(name) for name in meters}
     if any(meter.is_timing for meter in found.values()) and "parity" not in found:
         found = {"parity": known_meters.find("parity")} | found
+    read = {name: read_by(name, protocol) for name in found}
     repeats = {"processes": protocol.processes, "seeds": protocol.seeds, "once": 1}
+    if (count := len(rows) * sum(repeats[meter.repeats] for meter in found.values())) > MOST_CELLS:
+        raise UserError(f"{count:,} cells are more than one run may have, {MOST_CELLS:,}: set fewer seeds or processes")
     first = {"processes": 0, "seeds": protocol.first_seed, "once": 0}
     return [
         Cell(
             row=row,
             meter=name,
             repeat=first[meter.repeats] + repeat,
-            protocol=read_by(name, protocol),
+            protocol=read[name],
             code=code(row, name),
         )
         for repeat in range(max(repeats.values()))

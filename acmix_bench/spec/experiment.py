@@ -11,13 +11,16 @@ from acmix_bench.spec.recipe import Recipe
 from acmix_bench.spec.strict import Value
 
 DEFAULT_BACKBONE = "nano"
+LARGEST_IMAGE = 2**16  # pixels of an edge
 
 
 class Case(Value):
     """Where a variant is measured: a backbone, its input's size, and the data set that sets channels and classes."""
 
     backbone: str = Field(description="where the operator stands; see Backbones")
-    image_size: int = Field(ge=1, description="edge of the input in pixels; the backbone's own where not set")
+    image_size: int = Field(
+        ge=1, le=LARGEST_IMAGE, description="edge of the input in pixels; the backbone's own where not set"
+    )
     data: str = Field(description="the data set; the backbone's own where not set")
 
     def __str__(self) -> str:
@@ -46,7 +49,7 @@ class Protocol(Recipe):
     precision: float = Field(0.005, gt=0, description="half-width of a ratio's interval at which a process stops")
     data_root: str = Field("data", description="folder of the data sets that are not embedded")
     seeds: int = Field(5, ge=1, description="training runs a variant, each from a seed of its own")
-    first_seed: int = Field(0, ge=0, description="the first of these seeds; the others count up from it")
+    first_seed: int = Field(0, ge=0, lt=2**63, description="the first of these seeds; the others count up from it")
     workers: int | None = Field(None, ge=0, description="processes that read images; as many as pay where not set")
     timeout: float = Field(600.0, gt=0, description="seconds after which one cell is given up")
     memory: float | None = Field(None, gt=0, description="GiB that a cell's process may allocate; any where not set")
@@ -65,7 +68,7 @@ class Experiment(Value):
     variants: tuple[str, ...] = Field((), description="names, files or axis=value[,value] grids")
     models: tuple[str, ...] = Field((), description="BACKBONE[-VARIANT][@SIZE] names, in place of variants")
     backbone: str = DEFAULT_BACKBONE
-    image_size: int | None = Field(None, ge=1)
+    image_size: int | None = Field(None, ge=1, le=LARGEST_IMAGE)
     data: str | None = None
     implementation: Literal["native", "production", "reference"] | None = Field(
         None, description="run every ACmix row in this one; as each variant says where not set"

@@ -206,8 +206,9 @@ def _variant(content: Mapping[str, Any], where: str) -> Variant:
     for key, option in variant.options.items():
         try:
             plain(option)
-        except TypeError as error:
-            raise UserError(f"{where}: options: {key}={option!r:.40} is no number, text, list or mapping") from error
+        except (TypeError, ValueError, RecursionError) as error:
+            odd = strict.shown(option)
+            raise UserError(f"{where}: options: {key}={odd} is no number, text, list or mapping") from error
     try:
         ops.check_name(variant.operator)
     except UserError as error:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from acmix_bench.errors import UserError, unknown
+from acmix_bench.files import is_file
 
 Declaration = TypeVar("Declaration")
 GROUPS = {
@@ -99,7 +100,7 @@ def file_of(reference: str) -> Path | None:
     place = reference.rpartition(":")[0]
     if place.endswith(".py"):
         path = Path(place).expanduser()
-        return path.resolve() if path.is_file() else None
+        return path.resolve() if is_file(path) else None
     return module_file(place)
 
 
@@ -114,7 +115,7 @@ def module_file(name: str, folder: str = "") -> Path | None:
     for entry in [folder] if folder else sys.path:
         path = Path(entry or ".").resolve().joinpath(*parts)
         for candidate in (path / "__init__.py", path.with_name(f"{path.name}.py")):
-            if candidate.is_file():
+            if is_file(candidate):
                 return candidate
     if folder or not all(part.isidentifier() for part in parts):
         return None
@@ -151,7 +152,7 @@ def _module(kind: str, place: str) -> ModuleType:
             with redirect_stdout(sys.stderr):  # what it prints is no result
                 return importlib.import_module(place)
         path = Path(place).expanduser().resolve()
-        if not path.is_file():
+        if not is_file(path):
             raise UserError(f"{where}: there is no such file")
         name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
         if name in sys.modules:

@@ -6,14 +6,14 @@ runs. It is written beside the old one and then takes its place, so that one goo
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from acmix_bench.backbones.saved import write
+from acmix_bench import files
+from acmix_bench.backbones.saved import refuse_bomb, write
 from acmix_bench.errors import UserError, a_few
 
 LAST, BEST, WEIGHTS = "last.ckpt", "best.safetensors", "last.safetensors"
@@ -40,14 +40,18 @@ def load(path: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
         UserError: where it is not there, cannot be read, or is of another plan: naming what differs.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with files.opened(path) as file:
+            refuse_bomb(file, path)
+            content = torch.load(file, map_location="cpu", weights_only=True)
         theirs = dict(content["plan"])
     except FileNotFoundError as error:
         raise UserError(f"{path}: is not there; without --resume training starts anew") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: is no checkpoint of acmix-bench train, or a broken one") from error
+    except UserError:
+        raise
+    except Exception as error:  # torch's reader raises whatever a broken file leads it to
+        raise broken(path) from error
     different = [
         f"{key} is {plan.get(key)!r:.60} and was {theirs.get(key)!r:.60}"
         for key in sorted(plan.keys() | theirs.keys())
@@ -56,3 +60,8 @@ def load(path: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
     if different:
         raise UserError(f"{path}: is of another training: {a_few(different)}")
     return content
+
+
+def broken(path: Path) -> UserError:
+    """Build the error for a file that training cannot go on from."""
+    return UserError(f"{path}: is no checkpoint of acmix-bench train, or a broken one")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
@@ -115,9 +116,14 @@ def train(
     parts |= {"average": average.module} if average else {}
     if resume and folder:
         found = checkpoint.load(folder / checkpoint.LAST, job.plan)
-        for name, part in parts.items():
-            part.load_state_dict(found[name])
-        progress = Progress(**found["progress"] | {"epochs": [Epoch(**epoch) for epoch in found["progress"]["epochs"]]})
+        try:
+            for name, part in parts.items():
+                part.load_state_dict(found[name])
+            progress = TypeAdapter(Progress).validate_python(found["progress"])
+        except Exception as error:  # torch's parts raise whatever a state that is not theirs leads them to
+            raise checkpoint.broken(folder / checkpoint.LAST) from error
+        if progress.update < 0 or progress.parts < 1 or progress.update // updates != len(progress.epochs):
+            raise checkpoint.broken(folder / checkpoint.LAST)
         done, epoch = progress.update % updates, len(progress.epochs) + 1
         say("was finished" if epoch > recipe.epochs else f"goes on after update {done} of {updates} in epoch {epoch}")
 

@@ -12,13 +12,14 @@ from package import ROOT, run_in
 from acmix_bench import ablate
 from acmix_bench.errors import UserError
 from acmix_bench.report.table.status import as_json, status_table
+from acmix_bench.runs.journal import TORN
 from acmix_bench.runs.local import Outcome
 from acmix_bench.runs.merge import merge
 from acmix_bench.runs.progress import seconds_left
 from acmix_bench.runs.record import Plan
 from acmix_bench.runs.running import RUNNING, Started, Writing
 from acmix_bench.runs.status import status_of
-from acmix_bench.runs.store import TORN, Store
+from acmix_bench.runs.store import Store
 from acmix_bench.spec import library
 
 SMOKE = library.load_experiment("smoke")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import resource
+import socket
 import subprocess
 import sys
 import time
@@ -17,8 +20,9 @@ from acmix_bench.analysis.compare import compare
 from acmix_bench.errors import UserError
 from acmix_bench.report.table import render
 from acmix_bench.runs import environment
+from acmix_bench.runs.journal import TORN
 from acmix_bench.runs.record import FORMAT, Plan, Record
-from acmix_bench.runs.store import TORN, Store
+from acmix_bench.runs.store import Store
 from acmix_bench.spec import library
 
 
@@ -137,6 +141,18 @@ def test_a_clock_that_jumps_back_and_a_machine_without_git_do_no_harm(
         file.write(json.dumps(newer) + "\n")
     (found,) = [record for record in Store(tmp_path).load().records if record.key == first["key"]]
     assert found.reason == "later", "the order of lines counts"
+
+
+def test_a_machine_that_is_called_otherwise_is_the_same_machine(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, plan)
+    renamed = (*os.uname()[:1], "another.name", *os.uname()[2:])
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(renamed))
+    monkeypatch.setattr(socket, "gethostname", lambda: "another.name")
+    monkeypatch.setattr(platform, "_uname_cache", None)
+    assert platform.node() == "another.name"
+    assert run(tmp_path, plan_of()).measured == 0
 
 
 def test_what_is_measured_again(plan: Plan, tmp_path: Path) -> None:
