@@ -163,41 +163,55 @@ class Cluster:
         waiting = sorted(groups, key=lambda group: (group.is_score, group.alone))
         self._refuse_too_large(waiting)
         running: dict[Any, Placed] = {}
-        lost, gone = Counter[str](), set[str]()
+        lost: Counter[str] = Counter()
         idle = time.monotonic()
-        while waiting or running:
-            self.look()
-            for group, node in room(list(self.nodes.values()), waiting, list(running.values())):
-                waiting.remove(group)
-                started(group.cells, node.name)
-                options = {"num_cpus": node.cpus if group.alone else group.cpus, "num_gpus": group.gpus}
-                task = self._measure.options(scheduling_strategy=self._on(node.id), **options)
-                running[task.remote(work, group.cells)] = (group, node)
-            if running:
-                idle = time.monotonic()
-            elif time.monotonic() - idle > IDLE_SECONDS:
-                yield from self._given_up(waiting)
-                return
-            if not running:
-                time.sleep(1)
-            ready = self.ray.wait(list(running), timeout=1)[0] if running else []
-            for ref in ready:
-                group, node = running.pop(ref)
-                try:
-                    yield self.ray.get(ref)
-                except (self.ray.exceptions.RayTaskError, self.ray.exceptions.OutOfMemoryError) as error:
-                    yield unmeasured(group.cells, node.environment, "crashed", f"on {node.name}: {_line(error)}")
-                except self.ray.exceptions.RayError as error:
-                    self.nodes.pop(node.id, None)  # if it is still there, it is asked again
-                    if node.id not in gone:
-                        print(f"node {node.name} is lost: what ran there runs again", file=sys.stderr, flush=True)
-                    gone.add(node.id)
-                    lost[group.cells[0].key] += 1
-                    if lost[group.cells[0].key] < TRIES:
-                        waiting.insert(0, group)
+        try:
+            while waiting or running:
+                self.look()
+                for group, node in room(list(self.nodes.values()), waiting, list(running.values())):
+                    waiting.remove(group)
+                    started(group.cells, node.name)
+                    options = {"num_cpus": node.cpus if group.alone else group.cpus, "num_gpus": group.gpus}
+                    task = self._measure.options(scheduling_strategy=self._on(node.id), **options)
+                    running[task.remote(work, group.cells)] = (group, node)
+                if running:
+                    idle = time.monotonic()
+                elif time.monotonic() - idle > IDLE_SECONDS:
+                    yield from self._given_up(waiting)
+                    return
+                if not running:
+                    time.sleep(1)
+                ready = self.ray.wait(list(running), timeout=1)[0] if running else []
+                for ref in ready:
+                    group, node = running.pop(ref)
+                    if found := self._found(ref, group, node, lost):
+                        yield found
                     else:
-                        reason = f"its node was lost, {TRIES} times; the last was {node.name}: {_line(error)}"
-                        yield unmeasured(group.cells, node.environment, "crashed", reason)
+                        waiting.insert(0, group)
+        finally:
+            for ref in running:  # after Ctrl-C
+                self.ray.cancel(ref, force=True)
+
+    def _found(self, ref: Any, group: Group, node: Node, lost: Counter[str]) -> list[Record]:
+        """The records of a group that has ended; none where its node is lost and it is to run again.
+
+        Args:
+            lost: how often each node, and each group by its first cell, was lost before.
+        """
+        try:
+            found: list[Record] = self.ray.get(ref)
+            return found
+        except (self.ray.exceptions.RayTaskError, self.ray.exceptions.OutOfMemoryError) as error:
+            return unmeasured(group.cells, node.environment, "crashed", f"on {node.name}: {_line(error)}")
+        except self.ray.exceptions.RayError as error:
+            self.nodes.pop(node.id, None)  # if it is still there, it is asked again
+            if not lost[node.id]:
+                print(f"node {node.name} is lost: what ran there runs again", file=sys.stderr, flush=True)
+            lost.update([node.id, group.cells[0].key])
+            if lost[group.cells[0].key] < TRIES:
+                return []
+            reason = f"its node was lost, {TRIES} times; the last was {node.name}: {_line(error)}"
+            return unmeasured(group.cells, node.environment, "crashed", reason)
 
     def _refuse_too_large(self, groups: Sequence[Group]) -> None:
         for group in groups:
