@@ -42,7 +42,7 @@ def mixing(comparison: Comparison) -> Figure:
     """Each layer's factors of attention and convolution after training, by depth (as in the paper's figure 4), and
     their logarithmic ratio through training, a line a layer from shallow to deep.
 
-    Rows with fixed factors are left out where others learn theirs.
+    Rows with fixed factors are left out where others learn theirs, and training where it is one epoch.
 
     Raises:
         UserError: where no row of the run mixes.
@@ -50,32 +50,51 @@ def mixing(comparison: Comparison) -> Figure:
     trained = _values(comparison, "mixing_by_epoch")
     learned = {label: values for label, values in trained.items() if any(map(_moves, values))}
     trained = learned or trained
-    rows = len(trained)
+    by_time = max(len(one["mixing_by_epoch"]) for values in trained.values() for one in values) > 1
+    rows, columns = len(trained), 1 + by_time
     figure, axes = plt.subplots(
-        rows, 2, figsize=(9, 2.8 * rows), squeeze=False, sharex="col", sharey="col", layout="constrained"
+        rows,
+        columns,
+        figsize=(4.5 * columns, 2.8 * rows),
+        squeeze=False,
+        sharex="col",
+        sharey="col",
+        layout="constrained",
     )
-    for (label, values), (left, right) in zip(trained.items(), axes, strict=True):
+    for (label, values), places in zip(trained.items(), axes, strict=True):
         factors = np.array([one["mixing_by_epoch"] for one in values])  # (seeds, epochs, layers, 2)
-        layers = np.arange(1, factors.shape[2] + 1)
-        for path, name in enumerate(("attention (alpha)", "convolution (beta)")):
-            last = factors[:, -1, :, path]
-            left.errorbar(
-                layers, last.mean(0), last.std(0), fmt="os"[path] + STYLES[path], capsize=3, label=name, markersize=4
-            )
-        left.axhline(0.5, color="grey", linewidth=0.8, zorder=0)
-        left.set(xlabel="layer, from shallow to deep", ylabel="factor", title=literal(label), xticks=layers)
-        left.legend(fontsize=8)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.log(np.abs(factors[..., 0] / factors[..., 1]))
-        for layer in range(len(layers)):
-            shade = plt.get_cmap("viridis")(layer / max(1, len(layers) - 1) * 0.85)
-            _band(right, ratio[:, :, layer], f"layer {layer + 1}", layer, colour=shade)
-        right.axhline(0, color="grey", linewidth=0.8, zorder=0)
-        right.set(xlabel="epoch", ylabel="log |alpha / beta|", title="above 0: more attention")
-        if len(layers) <= 8:
-            right.legend(fontsize=7, ncols=2)
+        _draw_by_depth(places[0], factors[:, -1], label)
+        if by_time:
+            _draw_by_time(places[1], factors)
     _title(figure, comparison, trained)
     return figure
+
+
+def _draw_by_depth(axis: Axes, factors: np.ndarray, label: str) -> None:
+    """Factors of the last epoch, (seeds, layers, 2)."""
+    layers = np.arange(1, factors.shape[1] + 1)
+    for path, name in enumerate(("attention (alpha)", "convolution (beta)")):
+        last = factors[..., path]
+        axis.errorbar(
+            layers, last.mean(0), last.std(0), fmt="os"[path] + STYLES[path], capsize=3, label=name, markersize=4
+        )
+    axis.axhline(0.5, color="grey", linewidth=0.8, zorder=0)
+    axis.set(xlabel="layer, from shallow to deep", ylabel="factor", title=literal(label), xticks=layers)
+    axis.legend(fontsize=8)
+
+
+def _draw_by_time(axis: Axes, factors: np.ndarray) -> None:
+    """How the ratio of the factors, (seeds, epochs, layers, 2), goes."""
+    layers = factors.shape[2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.log(np.abs(factors[..., 0] / factors[..., 1]))
+    for layer in range(layers):
+        shade = plt.get_cmap("viridis")(layer / max(1, layers - 1) * 0.85)
+        _band(axis, ratio[:, :, layer], f"layer {layer + 1}", layer, colour=shade)
+    axis.axhline(0, color="grey", linewidth=0.8, zorder=0)
+    axis.set(xlabel="epoch", ylabel="log |alpha / beta|", title="above 0: more attention")
+    if layers <= 8:
+        axis.legend(fontsize=7, ncols=2)
 
 
 def _moves(values: dict[str, Any]) -> bool:
