@@ -18,13 +18,14 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
 from unittest.mock import patch
 
 from acmix_bench import ablate
-from acmix_bench.runs import local, process, sweep
+from acmix_bench.runs import local, process, work
 from acmix_bench.runs.environment import this_environment
 from acmix_bench.runs.process import start_server
 from acmix_bench.runs.store import Store
@@ -86,8 +87,8 @@ def main() -> None:
                 patch.object(Store, "write", timed("log", Store.write)),
                 patch.object(process.ForkServerProcess, "start", timed("start", process.ForkServerProcess.start)),
                 patch.object(process, "_awaited", timed("answer", process._awaited)),
-                patch.object(sweep, "machine_state", timed("state", sweep.machine_state)),
-                patch.object(sweep, "usable_cores", lambda: 1),
+                patch.object(work, "machine_state", timed("state", work.machine_state)),
+                patch.object(import_module("acmix_bench.runs.launch.here"), "usable_cores", lambda: 1),
             ):
                 clock = time.perf_counter()
                 ablate.ablate(plan, Store(Path(kind)), loudness="quiet", misfits=lambda *_: {})
