@@ -189,8 +189,8 @@ class Cluster:
                     else:
                         waiting.insert(0, group)
         finally:
-            for ref in running:  # after Ctrl-C
-                self.ray.cancel(ref, force=True)
+            if running:  # after Ctrl-C: Ray ends them; cancelling one that is just ending would abort this process
+                self.ray.shutdown()
 
     def _found(self, ref: Any, group: Group, node: Node, lost: Counter[str]) -> list[Record]:
         """The records of a group that has ended; none where its node is lost and it is to run again.
