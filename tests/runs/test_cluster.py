@@ -133,8 +133,11 @@ def test_ctrl_c_ends_the_driver_in_5_seconds(nodes: Nodes, tmp_path: Path) -> No
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert time.monotonic() - clock < 5
+    ended = (tmp_path / "ended.txt").read_text()
     assert err.splitlines()[-1] == "interrupted: what is finished is kept; the same command goes on from here"
     assert "Traceback" not in err
+    time.sleep(1)
+    assert (tmp_path / "ended.txt").read_text() == ended, "what ran on the nodes has ended too"
 
 
 @full
