@@ -124,7 +124,7 @@ def ablate(
     Raises:
         UserError: where a baseline or a row that was insisted on cannot be, or the store cannot be written.
     """
-    plan = where(plan, store, launcher, again)
+    plan, length = where(plan, store, launcher, again), store.length
     done = finished(plan, store, again)
     left = [cell for cell in plan.cells if cell.key not in done]
     withheld = fitting(plan, insisted, misfits) if left else {}
@@ -132,11 +132,11 @@ def ablate(
     measure = limited(measure or partial(local.measure, checkpoints=store.checkpoints.absolute()), plan)
     jobs = launcher.jobs if launcher else 1
     with store.opened(plan, file), running.written_down(store, jobs, again) as write_down:
-        if again == "all":
-            store.forget(cell.key for cell in left)
+        if store.length != length:  # another run ended meanwhile
+            done = finished(plan, store, again)
+        store.forget({cell.key for cell in left} if again == "all" else done)
         try:
-            told = (write_down, *tell)
-            with closing(records(plan, done, measure, withheld, loudness, launcher, told)) as found:
+            with closing(records(plan, done, measure, withheld, loudness, launcher, (write_down, *tell))) as found:
                 for record in found:
                     if record.environment not in (plan.environment, *plan.pooled):  # of a node that came later
                         plan = plan.model_copy(update={"pooled": (*plan.pooled, record.environment)})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from torch.utils.data import TensorDataset
 from acmix_bench import data
 from acmix_bench.cores import usable_cores
 from acmix_bench.data import Splits
+from acmix_bench.errors import UserError
 from acmix_bench.meters.subject import Subject
 from acmix_bench.spec.recipe import Recipe
 from acmix_bench.train import checkpoint, devices
@@ -33,13 +36,14 @@ def measure(subject: Subject) -> dict[str, Any]:
     """
     protocol = subject.protocol
     splits = data.load(subject.case.data, subject.case.image_size, protocol["data_root"])
-    folder = subject.folder
+    folder, job = subject.folder, job_of(subject, splits)
+    job.plan["software"] = f"Python {platform.python_version()}, torch {torch.__version__}"
     epochs = train(
         subject.build().train(),
         splits,
-        job_of(subject, splits),
+        job,
         folder=folder,
-        resume=folder is not None and (folder / checkpoint.LAST).exists(),
+        resume=folder is not None and _can_go_on(folder / checkpoint.LAST, job),
         keep_weights=False,
         say=print,
         seconds_between_saves=SECONDS_BETWEEN_SAVES,
@@ -53,6 +57,18 @@ def measure(subject: Subject) -> dict[str, Any]:
         "mixing_by_epoch": [epoch.mixing for epoch in epochs],
         "told": splits.told,
     }
+
+
+def _can_go_on(path: Path, job: Job) -> bool:
+    """Whether there is a checkpoint of this training; of one that is broken or another's, say so and start anew."""
+    if not path.exists():
+        return False
+    try:
+        checkpoint.load(path, job.plan)
+    except UserError as error:
+        print(f"starts anew: {error}", flush=True)
+        return False
+    return True
 
 
 def job_of(subject: Subject, splits: Splits, model_name: str = "") -> Job:

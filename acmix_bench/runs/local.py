@@ -24,6 +24,7 @@ from acmix_bench.runs.process import Limits, answer_of, beside, call
 from acmix_bench.runs.record import Status
 from acmix_bench.spec.cell import Cell
 
+MOST_VALUES = 16 * 2**20  # bytes of them as JSON; a longer line is refused by who reads the records
 TAIL = 2000  # characters of what a failed cell said last, in its record
 
 
@@ -133,7 +134,10 @@ def outcome_of(result: Any, more: dict[str, Any] | None = None, *, name: str) ->
             raise result
         if not isinstance(result, dict):
             raise UserError(f"a meter must give a dict of JSON values, and gave {result!r:.60}")
-        values = json.loads(json.dumps(_plain(result | (more or {}))))
+        text = json.dumps(_plain(result | (more or {})))
+        if len(text) > MOST_VALUES:
+            raise UserError(f"a meter may give {MOST_VALUES // 2**20} MiB of values, and gave {len(text) // 2**20}")
+        values = json.loads(text)
         _refuse_odd_numbers(values, name)
         return Outcome(status="ok", values=values)
     except Diverged as error:

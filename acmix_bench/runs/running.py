@@ -17,14 +17,13 @@ from pydantic import ValidationError
 
 from acmix_bench import files
 from acmix_bench.errors import UserError
-from acmix_bench.runs.journal import RECORDS
 from acmix_bench.runs.progress import Tell
 from acmix_bench.runs.record import Again
 from acmix_bench.runs.store import Store
 from acmix_bench.spec.strict import Value
 
 RUNNING = "running.json"
-MOST = 2**20  # bytes of it
+MOST = 64 * 2**20  # bytes of it
 
 
 class Started(Value):
@@ -67,7 +66,7 @@ def written_down(store: Store, jobs: int, again: Again) -> Iterator[Tell]:
         started=time.time(),
         jobs=jobs,
         again=again,
-        before=(store.folder / RECORDS).stat().st_size,
+        before=store.length,
     )
 
     def tell(event: dict[str, Any]) -> None:

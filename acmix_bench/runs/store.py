@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,9 +50,10 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = files.opened_to_append(self.folder / RECORDS)
         with self._file:
-            if not journal.is_locked(self._file.fileno(), fcntl.LOCK_EX, patience=0.5):  # `is_being_written` is quick
-                raise UserError(f"{self.folder}: another run is writing here; wait for it")
             with self._writing():
+                # `is_being_written` holds it for an instant.
+                if not journal.is_locked(self._file.fileno(), fcntl.LOCK_EX, patience=0.5):
+                    raise UserError(f"{self.folder}: another run is writing here; wait for it")
                 journal.set_aside_torn_line(self._file, self.folder)
             self._seen = seen
             self.keep_plan(plan)
@@ -71,6 +72,14 @@ class Store:
             return False
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be read ({error.strerror})") from error
+
+    @property
+    def length(self) -> int:
+        """Of the records, in bytes: more than before where somebody has written meanwhile."""
+        try:
+            return (self.folder / RECORDS).stat().st_size
+        except OSError:
+            return 0
 
     def keep_plan(self, plan: Plan) -> None:
         """Write down the plan of the run that is open."""
@@ -123,10 +132,12 @@ class Store:
         """Where cells that are not finished keep what they go on from, each in a folder by its key."""
         return self.folder / "checkpoints"
 
-    def forget(self, keys: Iterable[str]) -> None:
+    def forget(self, keys: Collection[str]) -> None:
         """Remove the checkpoints of cells."""
-        for key in keys:
-            shutil.rmtree(self.checkpoints / key, ignore_errors=True)
+        with suppress(OSError):
+            for folder in list(self.checkpoints.iterdir()):
+                if folder.name in keys:
+                    shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # others are left, or there were none
             self.checkpoints.rmdir()
 

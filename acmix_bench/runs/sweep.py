@@ -58,6 +58,8 @@ def records(
             yield from kept(*unmeasured([cell], plan.environment, "withheld", withheld[cell.row.label]))
         with closing(launcher.launch(groups, work, progress.start)) as launched:
             for found in launched:
+                if not found or not all(isinstance(record, Record) for record in found):
+                    raise UserError(f"a launcher must yield lists of records, as work gives them, not {found!r:.60}")
                 progress.stop([record.cell for record in found])
                 for record in found:
                     if left.pop(record.key, None):  # else one that came before
@@ -80,8 +82,9 @@ def group_of(cells: Sequence[Cell], plan: Plan) -> Group:
 
 
 def refused_if_unlike(record: Record, plan: Plan) -> Record:
-    """A record, or in place of a timing that another kind of machine gave one that says so."""
-    if not meters.find(record.cell.meter).must_be_alone or record.environment == plan.environment:
+    """A record, or one that says so in place of what other software gave, or of a timing of another kind of machine."""
+    like = record.environment.software == plan.environment.software
+    if record.environment == plan.environment or (like and not meters.find(record.cell.meter).must_be_alone):
         return record
     reason = f"measured on {record.environment}, and not to be compared with what {plan.environment} gave"
     update = {"status": "crashed", "reason": reason, "values": {}}

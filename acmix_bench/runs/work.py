@@ -46,7 +46,7 @@ class Work:
         fit = [cell for cell in cells if not unlike.get(cell.key)]
         outcomes = iter(self.measure(fit, self.timeout, **how) if fit else [])
         seconds = (time.monotonic() - clock) / max(1, len(fit))
-        if taken := taken_since(before):
+        if self.environment and (taken := taken_since(before)):  # elsewhere others of this run may be beside it
             state = state.model_copy(update={"others": taken.others, "stolen": taken.stolen})
         found = []
         for cell in cells:

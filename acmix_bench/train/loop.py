@@ -91,7 +91,7 @@ def train(
         folder: where checkpoints are kept; nothing is kept where not given.
         resume: whether to go on from the checkpoint that is there.
         keep_weights: whether the folder gets weights, and a checkpoint, after every epoch; else checkpoints come as
-            time goes by, and last no longer than they are needed.
+            time goes by, and training goes on where one cannot be written.
         report: gets the progress, the updates of an epoch, and the loss of the last one.
         say: gets what a person must know.
         is_ending: whether to stop after this update, with a checkpoint.
@@ -128,9 +128,15 @@ def train(
         say("was finished" if epoch > recipe.epochs else f"goes on after update {done} of {updates} in epoch {epoch}")
 
     def save() -> None:
-        if folder and devices.rank() == 0:
-            states = {name: part.state_dict() for name, part in parts.items()}
+        if not folder or devices.rank():
+            return
+        states = {name: part.state_dict() for name, part in parts.items()}
+        try:
             checkpoint.save(folder / checkpoint.LAST, {"plan": job.plan, "progress": asdict(progress), **states})
+        except UserError as error:
+            if keep_weights:
+                raise
+            say(f"goes on without a checkpoint: {error}")
 
     step = step_of(model, optimizer, scaler, job)
     scored, saved = average.module if average else model, time.monotonic()

@@ -115,7 +115,7 @@ def as_json(status: Status) -> dict[str, Any]:
             }
             for meter in status.cells
         },
-        "running": [one.model_dump() for one in status.current],
+        "running" if status.state == "running" else "ran_when_killed": [one.model_dump() for one in status.current],
         "failures": [
             {
                 "key": one.key,

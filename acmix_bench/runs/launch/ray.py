@@ -47,15 +47,16 @@ def connected(address: str | None, plan: Plan) -> Iterator[Launcher]:
     _refuse_silent(address)
     heard = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.FATAL)
+        try:
+            ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.FATAL)
+        except ConnectionError as error:
+            raise UserError(f"--launcher ray: {_line(error)}") from error
         signal.signal(signal.SIGTERM, heard)  # Ray has set its own
         cluster = Cluster(ray, plan)
         kinds = cluster.kinds()
         threads = plan.experiment.protocol.threads or 1
         jobs = max(1, sum(node.cpus // threads for node in cluster.nodes.values()))
         yield Launcher(launch=cluster.launch, kinds=lambda: kinds, jobs=jobs)
-    except ConnectionError as error:
-        raise UserError(f"--launcher ray: {_line(error)}") from error
     finally:
         ray.shutdown()
         signal.signal(signal.SIGTERM, heard)
