@@ -42,7 +42,8 @@ def invoke(*arguments: str) -> str:
 
 def test_the_walk_leaves_no_command_out() -> None:
     """Of those that take a registered name; check, list, show and the meters are walked in test_registry."""
-    walked = {"ablate", "flops", "throughput", "train", "table", "plot", "plan", "compare", "merge", "import-weights"}
+    walked = {"ablate", "flops", "throughput", "train", "table", "plot", "plan", "compare", "merge", "status"}
+    walked |= {"import-weights"}
     elsewhere = {"list", "show", "check", "regress", "predict", "evaluate"}
     assert {name for commands in COMMANDS.values() for name in commands} == walked | elsewhere
 
@@ -108,6 +109,7 @@ def test_every_stored_run_is_looked_at(name: str, tmp_path: Path) -> None:
     assert invoke("table", name, "--format", "parquet", "-o", str(tmp_path / "a.parquet"), *shown)
     drawn = CliRunner().invoke(app, ["plot", name, "--out", str(tmp_path / "a.png"), *shown])
     assert (drawn.exit_code == 0) == (tmp_path / "a.png").exists() == ("nothing to draw" not in str(drawn.exception))
+    assert "finished" in invoke("status", name, *shown)
     assert "same" in invoke("compare", name, name, *shown) or "equal" in invoke("compare", name, name, *shown)
     if "accuracy" in invoke("table", name, "--format", "csv", *shown):
         assert "seeds" in invoke("plan", name, "--detect", "1", *shown)
