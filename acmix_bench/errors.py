@@ -64,7 +64,7 @@ def unknown(what: str, name: str, known: Iterable[str], *, where: str = "") -> U
         told = f"{', '.join(near)} and {len(names) - len(near)} more"
     if len(names) > MOST_NAMES and what in LISTED:
         told += "; acmix-bench list shows all"
-    return UserError(f"{place}unknown {what} '{name}'{guess} (known: {told})")
+    return UserError(f"{place}unknown {what} '{name}'{guess} (known: {told or 'none'})")
 
 
 def a_few(names: Sequence[str]) -> str:
