@@ -11,7 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from acmix_bench import backbones, data, meters
-from acmix_bench.analysis.compare import Comparison, compare
+from acmix_bench.analysis.compare import Comparison, baselines_of, compare
 from acmix_bench.cores import usable_cores
 from acmix_bench.errors import Terminated, UserError
 from acmix_bench.meters.turns import Turns
@@ -305,9 +305,9 @@ def fitting(plan: Plan, insisted: Collection[str], misfits: Misfits) -> Mapping[
     # The cells that show whether each row can be: one that reads images, which needs most, or else any.
     ordered = sorted(plan.cells, key=lambda cell: "data_root" in cell.protocol)
     found = misfits(list({cell.row.label: cell for cell in ordered}.values()), plan.experiment.protocol.timeout)
-    baselines = {row.case: row.label for row in reversed(plan.rows)}
+    baselines = baselines_of(plan.rows)
     for row in plan.rows:
-        if row.label in found and (row.label in insisted or row.label == baselines[row.case]):
+        if row.label in found and (row.label in insisted or row == baselines[row.case]):
             raise UserError(found[row.label])
     return found
 

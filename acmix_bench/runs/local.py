@@ -60,8 +60,9 @@ def measure(
     """
     trains = meters.find(cells[0].meter).repeats == "seeds"
     limits = Limits(seconds=timeout * len(cells), memory=memory, cores=cores, patient=trains)
-    kept = trains and checkpoints is not None and checkpoints.parent.is_dir()  # not on a node that does not see it
-    folder = checkpoints / cells[0].key if checkpoints and kept else None
+    folder = None
+    if trains and checkpoints and checkpoints.parent.is_dir():  # not on a node that does not see it
+        folder = checkpoints / cells[0].key
     answer = answer_of(partial(_measure, turns=turns, folder=folder), cells, limits)
     if answer.status == "ok":
         return [_with_output(outcome, answer.output) for outcome in answer.content]
