@@ -95,6 +95,8 @@ def test_what_has_its_record_runs_no_more(tmp_path: Path) -> None:
         writing = Writing(host="h", pid=1, started=0, jobs=1, again="all", before=before, cells=(ended,))
         (tmp_path / RUNNING).write_text(writing.model_dump_json())
         assert (status_of(tmp_path).state, status_of(tmp_path).current) == ("killed", running)
+        told = as_json(status_of(tmp_path))
+        assert (told["running"], told["ran_when_killed"]) == ([], [one.model_dump() for one in running])
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', '{"format": 2}', "\udcff", "[" * 10**5])

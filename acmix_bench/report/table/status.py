@@ -96,6 +96,7 @@ def _at(seconds: float) -> str:
 def as_json(status: Status) -> dict[str, Any]:
     """All of it, for a program."""
     writing, seconds, left = status.writing, status.seconds_left, status.left
+    current = [one.model_dump() for one in status.current]
     return {
         "run": str(status.folder),
         "experiment": status.plan.experiment.name,
@@ -115,7 +116,8 @@ def as_json(status: Status) -> dict[str, Any]:
             }
             for meter in status.cells
         },
-        "running" if status.state == "running" else "ran_when_killed": [one.model_dump() for one in status.current],
+        "running": current if status.state == "running" else [],
+        "ran_when_killed": current if status.state == "killed" else [],
         "failures": [
             {
                 "key": one.key,
