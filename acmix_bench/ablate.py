@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from acmix_bench import backbones, data, meters
 from acmix_bench.analysis.compare import Comparison, baselines_of, compare
 from acmix_bench.cores import usable_cores
 from acmix_bench.errors import Terminated, UserError
-from acmix_bench.meters.turns import Turns
 from acmix_bench.report.table import render
 from acmix_bench.runs import local, running
-from acmix_bench.runs.code import code_of
+from acmix_bench.runs.code import code_of, look_again
 from acmix_bench.runs.environment import this_environment
 from acmix_bench.runs.launch.launcher import Launcher
 from acmix_bench.runs.process import start_server
@@ -25,9 +24,9 @@ from acmix_bench.runs.progress import Loudness, Tell
 from acmix_bench.runs.record import Again, Plan, Record, Run
 from acmix_bench.runs.store import Store
 from acmix_bench.runs.sweep import placed, records
-from acmix_bench.runs.work import Measure, Work, unmeasured
+from acmix_bench.runs.work import Measure
 from acmix_bench.spec import library
-from acmix_bench.spec.cell import Cell, Row, cells_of, groups_of
+from acmix_bench.spec.cell import Cell, Row, cells_of
 from acmix_bench.spec.experiment import DEFAULT_BACKBONE, Experiment
 
 Misfits = Callable[[Sequence[Cell], float], Mapping[str, str]]
@@ -89,8 +88,8 @@ def plan_of(experiment: Experiment, rows: Sequence[Row], jobs: int = 1) -> Plan:
     )
     once = protocol.model_copy(update={"processes": 1, "seeds": 1})
     each = cells_of(rows, experiment.meters, once, lambda *_: "")
-    look_once = cache(data.fingerprint)
-    code = {f"{cell.row.label} {cell.meter}": code_of(cell.row, cell.meter, look_once) for cell in each}
+    look_again(at_data=True)
+    code = {f"{cell.row.label} {cell.meter}": code_of(cell.row, cell.meter) for cell in each}
     experiment = experiment.model_copy(update={"protocol": protocol})
     return Plan(experiment=experiment, rows=tuple(rows), code=code, environment=environment)
 
@@ -126,15 +125,15 @@ def ablate(
     """
     plan, length = where(plan, store, launcher, again), store.length
     done = finished(plan, store, again)
-    left = [cell for cell in plan.cells if cell.key not in done]
-    withheld = fitting(plan, insisted, misfits) if left else {}
+    missing = {cell.key for cell in plan.cells if cell.key not in done}
+    withheld = fitting(plan, insisted, misfits) if missing else {}
     measured, ended = 0, None
     measure = limited(measure or partial(local.measure, checkpoints=store.checkpoints.absolute()), plan)
     jobs = launcher.jobs if launcher else 1
     with store.opened(plan, file), running.written_down(store, jobs, again) as write_down:
         if store.length != length:  # another run ended meanwhile
             done = finished(plan, store, again)
-        store.forget({cell.key for cell in left} if again == "all" else done)
+        store.forget(missing if again == "all" else done)
         try:
             with closing(records(plan, done, measure, withheld, loudness, launcher, (write_down, *tell))) as found:
                 for record in found:
@@ -151,9 +150,9 @@ def ablate(
             ended = error
         comparison = compare(store.load())
         write_tables(store, comparison)
-        kept = comparison.run.records
-        failed = sum(record.status != "ok" for record in kept)
-        counts = {"done": len(kept), "failed": failed, "left": len(plan.cells) - len(kept)}
+        counts = counted(comparison.run.records, plan)
+        if not (counts["failed"] or counts["left"]):
+            store.forget()
     for one in tell:
         one({"event": "ended", "time": time.time(), **counts, "is_interrupted": ended is not None})
     return Finished(
@@ -164,13 +163,19 @@ def ablate(
     )
 
 
-def finished(plan: Plan, store: Store, again: Again = "crashed") -> set[str]:
-    """Keys of the plan's cells that need no measuring."""
+def counted(kept: Sequence[Record], plan: Plan) -> dict[str, int]:
+    """How many cells are done, of them failed, and left."""
+    failed = sum(record.status != "ok" for record in kept)
+    return {"done": len(kept), "failed": failed, "left": len(plan.cells) - len(kept)}
+
+
+def finished(plan: Plan, store: Store, again: Again = "crashed") -> dict[str, Record]:
+    """The records of the plan's cells that need no measuring, by their keys."""
     if again == "all":
-        return set()
+        return {}
     kept = store.finished([cell.key for cell in plan.cells], plan.environment, *plan.pooled)
     return {
-        key
+        key: record
         for key, record in kept.items()
         if record.counts(again)
         and (record.environment == plan.environment or not meters.find(record.cell.meter).must_be_alone)
@@ -192,15 +197,14 @@ def where(plan: Plan, store: Store, launcher: Launcher | None, again: Again = "c
 
 def limited(measure: Measure, plan: Plan) -> Measure:
     """The measuring of a plan's cells, within the memory that its protocol grants."""
-    memory = plan.experiment.protocol.memory
-    return partial(measure, memory=memory) if memory else measure
+    return partial(measure, memory=memory) if (memory := plan.experiment.protocol.memory) else measure
 
 
 def measure_now(plan: Plan, *, measure: Measure = local.measure, misfits: Misfits = local.misfits) -> Comparison:
     """Measure a plan for its tables alone: nothing is kept, nothing is reused, and every row must fit."""
     fitting(plan, [row.label for row in plan.rows], misfits)
     found: list[Record] = []
-    for record in records(plan, set(), limited(measure, plan)):
+    for record in records(plan, {}, limited(measure, plan)):
         if record.output and (not found or record.output != found[-1].output):  # one process's, of several cells
             print(record.output, end="", file=sys.stderr, flush=True)
         found.append(record)
@@ -275,25 +279,6 @@ def row_to_train(model: str | None, variant: str | None, settings: Sequence[str]
     case = backbones.case_of(experiment.backbone, image_size=experiment.image_size, data=experiment.data)
     label = f"{experiment.backbone}-{variant or 'acmix'}"
     return implemented(Row(label=label, variant=variants[0], case=case), experiment), experiment
-
-
-def serve(plan: Plan, store: Store, asked: Iterable[tuple[int, Turns]]) -> Iterator[int]:
-    """Measure the plan's groups as they are asked for, timings in turns with another version's.
-
-    Each group's number is given back when its records are on disk.
-    """
-    groups = groups_of(plan.cells)
-    withheld = fitting(plan, (), local.misfits)
-    with store.opened(plan):
-        for number, turns in asked:
-            measure = limited(partial(local.measure, turns=turns), plan)
-            work = Work(measure=measure, timeout=plan.experiment.protocol.timeout, environment=plan.environment)
-            for cell in groups[number]:
-                if reason := withheld.get(cell.row.label):
-                    store.append(*unmeasured([cell], plan.environment, "withheld", reason))
-            for record in work([cell for cell in groups[number] if cell.row.label not in withheld]):
-                store.append(record)
-            yield number
 
 
 def fitting(plan: Plan, insisted: Collection[str], misfits: Misfits) -> Mapping[str, str]:

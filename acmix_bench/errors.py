@@ -46,8 +46,13 @@ def _as_one_line(line: str) -> str:
     """Without what would break the line or command a terminal, which may come from any file; the middle of a long one
     is left out.
     """
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
+    line = printable(line)
     return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+
+
+def printable(text: str) -> str:
+    """Text of any file, in which nothing commands a terminal: a sign that does is written out, as \\x1b."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def unknown(what: str, name: str, known: Iterable[str], *, where: str = "") -> UserError:

@@ -10,18 +10,24 @@ import random
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
+from acmix_bench import ablate
 from acmix_bench.analysis import gate
 from acmix_bench.analysis.thresholds import Thresholds
 from acmix_bench.errors import UserError
+from acmix_bench.meters.turns import Turns
+from acmix_bench.runs import local
 from acmix_bench.runs.bar import Bar
 from acmix_bench.runs.process import socket_folder
+from acmix_bench.runs.record import Plan
 from acmix_bench.runs.store import Store
+from acmix_bench.runs.work import Work, unmeasured
+from acmix_bench.spec.cell import groups_of
 
 MIN_REPEATS = 8
 
@@ -125,3 +131,22 @@ def measure(base: Side, head: Side, budget: float, precision: float) -> str:
                 return f"budget: {budget:g} seconds are up after {repeat + 1} pairs of processes"
             bar.show(repeat + 1, len(repeats), "at most", at_once=True)
     return f"budget: all {len(repeats)} pairs of processes are measured"
+
+
+def serve(plan: Plan, store: Store, asked: Iterable[tuple[int, Turns]]) -> Iterator[int]:
+    """Measure the plan's groups as they are asked for, timings in turns with another version's.
+
+    Each group's number is given back when its records are on disk.
+    """
+    groups = groups_of(plan.cells)
+    withheld = ablate.fitting(plan, (), local.misfits)
+    with store.opened(plan):
+        for number, turns in asked:
+            measure = ablate.limited(partial(local.measure, turns=turns), plan)
+            work = Work(measure=measure, timeout=plan.experiment.protocol.timeout)
+            for cell in groups[number]:
+                if reason := withheld.get(cell.row.label):
+                    store.append(*unmeasured([cell], plan.environment, "withheld", reason))
+            for record in work([cell for cell in groups[number] if cell.row.label not in withheld]):
+                store.append(record)
+            yield number

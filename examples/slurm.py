@@ -8,14 +8,16 @@ environment, must be the same on all its nodes. CLUSTER=local runs the jobs as p
 """
 
 import os
+import time
 
 import submitit
 from submitit.core.utils import FailedJobError
-from submitit.helpers import as_completed
 
 from acmix_bench.runs.environment import this_environment
 from acmix_bench.runs.launch.launcher import Launcher
 from acmix_bench.runs.work import unmeasured
+
+SECONDS_BETWEEN_LOOKS = 1  # submitit itself asks Slurm once a minute
 
 
 def executor(minutes=10, cpus=1, gpus=0, alone=False):
@@ -38,18 +40,26 @@ def launch(groups, work, started):
         for group in groups:
             minutes = int(work.timeout * len(group.cells) / 60) + 10
             jobs[executor(minutes, group.cpus, group.gpus, group.alone).submit(work, group.cells)] = group
-            started(group.cells, "Slurm")
-        for job in as_completed(list(jobs), poll_frequency=1):
-            group = jobs[job]
-            try:
-                yield job.result()
-            except (FailedJobError, TimeoutError) as error:
-                reason = f"job {job.job_id}: {str(error).splitlines()[0]}"
-                yield unmeasured(group.cells, group.like or this_environment(), "crashed", reason)
+        queued = set(jobs)
+        while jobs:
+            for job in [job for job in queued if job.state == "RUNNING" or job.done()]:
+                queued.remove(job)
+                started(jobs[job].cells, f"Slurm's job {job.job_id}")
+            for job in [job for job in jobs if job.done()]:
+                yield result(job, jobs.pop(job))
+            time.sleep(SECONDS_BETWEEN_LOOKS)
     finally:
         for job in jobs:
-            if not job.done():
-                job.cancel(check=False)
+            job.cancel(check=False)
+
+
+def result(job, group):
+    """The records of a job that has ended."""
+    try:
+        return job.result()
+    except (FailedJobError, TimeoutError) as error:
+        reason = f"job {job.job_id}: {str(error).splitlines()[0]}"
+        return unmeasured(group.cells, group.like or this_environment(), "crashed", reason)
 
 
 SLURM = Launcher(launch=launch, kinds=kinds)

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest.mock import patch
 
+from acmix_bench.runs.environment import Environment
 from acmix_bench.runs.local import Outcome
 from acmix_bench.spec.cell import Cell
 
 SPEED = {"baseline": 100.0, "operator=conv": 400.0, "shift=tensor": 50.0}
+
+
+def on_a_machine(environment: Environment) -> AbstractContextManager[Any]:
+    """Measure as if on this one."""
+    return patch("acmix_bench.runs.work.this_environment", return_value=environment)
 
 
 def answer(cells: Sequence[Cell], timeout: float = 0) -> list[Outcome]:

@@ -214,7 +214,7 @@ def test_seeds_are_planned_from_differences_to_the_baseline_of_the_same_case(pla
     """The second case's rows share a large effect of the seed, which only their own baseline takes away."""
     other = [row.model_copy(update={"label": f"{row.label}@16", "case": NANO_16}) for row in plan.rows[:2]]
     experiment = library.with_settings(plan.experiment, ["seeds=3", "meters=accuracy"])
-    two_cases = plan.model_copy(update={"rows": (*plan.rows, *other), "experiment": experiment})
+    two_cases = ablate.plan_of(experiment, [*plan.rows, *other])
 
     def learn(cells: Sequence[Cell], timeout: float) -> list[Outcome]:
         (cell,) = cells

@@ -140,6 +140,6 @@ def test_progress_in_a_notebook_is_lines_where_no_bar_can_be_drawn(
 ) -> None:
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     monkeypatch.setattr(bar, "find_spec", lambda name: None)
-    with progress.Progress([], ()) as told:  # rich warns where it draws without ipywidgets: an error here
+    with progress.Progress([], {}) as told:  # rich warns where it draws without ipywidgets: an error here
         told.say("one")
     assert capsys.readouterr() == ("", "one\n")

@@ -135,6 +135,7 @@ def serve(
 ) -> None:
     """Measure an experiment's groups of cells as their numbers come on stdin: what regress drives."""
     from acmix_bench import ablate as flow
+    from acmix_bench import regress as sides
     from acmix_bench.meters.turns import Turns
     from acmix_bench.runs.store import Store
     from acmix_bench.spec.cell import groups_of
@@ -149,7 +150,7 @@ def serve(
         path, _, order = rest.rpartition(" ")  # which may hold blanks
         return int(number), Turns(path=Path(path), first=order == "first")
 
-    for number in flow.serve(plan, Store(folder), map(asked, sys.stdin)):
+    for number in sides.serve(plan, Store(folder), map(asked, sys.stdin)):
         print(number, flush=True)
 
 

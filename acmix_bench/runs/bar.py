@@ -13,6 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from acmix_bench.errors import printable
+
 SECONDS_BETWEEN_LINES = 60
 SECONDS_BETWEEN_DRAWINGS = 0.1  # of a bar that is told more often than somebody can see
 
@@ -86,7 +88,7 @@ class Bar:
 
     def say(self, line: str) -> None:
         """Tell a line, above the bar."""
-        self._told = time.monotonic()
+        self._told, line = time.monotonic(), printable(line)
         if self.is_drawn:
             self._console.print(line, highlight=False, markup=False)
         else:

@@ -27,6 +27,8 @@ from acmix_bench.spec.cell import Row
 from acmix_bench.spec.plugins import module_file
 
 PACKAGE = Path(__file__).resolve().parent.parent
+_fingerprint = cache(data.fingerprint)
+_read: dict[Path, tuple[int, int]] = {}  # the files that are remembered, with their time and size when they were read
 LEFT_OUT = {
     *(PACKAGE / table / "__init__.py" for table in ("ops", "backbones", "data", "meters")),
     *(PACKAGE / name for name in ("__init__.py", "errors.py")),
@@ -36,11 +38,8 @@ COMPILED = (".cpp", ".h")  # what a module builds lies beside it
 OURS_TO_NEED = ("torch", "torchvision", "timm")  # a class of theirs may stand for an operator; their code is not hashed
 
 
-def code_of(row: Row, meter: str, fingerprint: Callable[[str], str] = data.fingerprint) -> str:
+def code_of(row: Row, meter: str) -> str:
     """The version of the code that a row runs for a meter, and of what is declared of its data set, its files too.
-
-    Args:
-        fingerprint: of a data set's files, by its name; it may look at millions.
 
     Raises:
         UserError: for an unknown backbone, data set or meter.
@@ -67,7 +66,7 @@ def code_of(row: Row, meter: str, fingerprint: Callable[[str], str] = data.finge
     starts += [apply for axis in variant.own_axes if (apply := plugins.find("axis", axis, {}, Axis).apply)]
     equal = variant.same_function() if meter == "parity" else None
     told = (images.channels, images.classes, variant.runs, equal and equal.content())
-    files = (fingerprint(row.case.data),) if images.fingerprint and measured.reads_data else ()
+    files = (_fingerprint(row.case.data),) if images.fingerprint and measured.reads_data else ()
     return version_of(starts, told=told + files)
 
 
@@ -100,6 +99,28 @@ def version_of(starts: Iterable[Callable[..., Any] | Path], told: tuple[Any, ...
     }
     parts = sorted(f"{path.name} {_content(path)}" for path in modules | sources)
     return hashlib.sha256("\n".join([*parts, *bound]).encode()).hexdigest()[:16]
+
+
+def look_again(*, at_data: bool = False) -> None:
+    """Forget what is remembered of the files with code, if one of them was written since it was read.
+
+    Args:
+        at_data: also what is remembered of data sets, whose files may be millions.
+    """
+    if at_data:
+        _fingerprint.cache_clear()
+    if any(_stamp(path) != stamp for path, stamp in list(_read.items())):
+        _read.clear()
+        for remembered in (_closure, _tree, _imported, _content):
+            remembered.cache_clear()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_mtime_ns, found.st_size)
 
 
 @cache
@@ -142,6 +163,7 @@ def _root(path: Path) -> Path:
 
 @cache
 def _tree(path: Path) -> ast.Module:
+    _read[path] = _stamp(path)
     try:
         return ast.parse(path.read_bytes())
     except (
@@ -194,6 +216,7 @@ def _head(body: list[ast.stmt]) -> Iterable[ast.stmt]:
 def _content(path: Path) -> str:
     """Hash of a module's code without comments and docstrings, or of a source as it is."""
     if path.suffix in COMPILED:
+        _read[path] = _stamp(path)
         return hashlib.sha256(path.read_bytes()).hexdigest()
     tree = _tree(path)
     for node in ast.walk(tree):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from threading import Event, RLock, Thread
@@ -53,13 +53,22 @@ class Progress:
     def __init__(
         self,
         cells: Sequence[Cell],
-        done: Collection[str],
+        done: Mapping[str, Record],
         loudness: Loudness = "normal",
         jobs: int = 1,
         tell: Sequence[Tell] = (),
+        *,
+        is_elsewhere: bool = False,
     ) -> None:
+        """Begin to count.
+
+        Args:
+            done: the records of cells that were measured before and are kept.
+            jobs: how many scores are measured at once.
+            is_elsewhere: whether cells run where they may not be told from other work on this machine.
+        """
         self._total, left = len(cells), [cell for cell in cells if not done or cell.key not in done]
-        self._kept, self._failed = len(cells) - len(left), 0
+        self._kept, self._failed = len(cells) - len(left), sum(record.status != "ok" for record in done.values())
         self._left = Counter(cell.meter for cell in left)
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._running: dict[str, Running] = {}  # by the key of the first cell
@@ -67,7 +76,7 @@ class Progress:
         self._loudness, self._jobs, self._tell = loudness, jobs, tell
         self._bar = Bar("cells", is_silent=loudness == "quiet")
         self._lock, self._is_over = RLock(), Event()
-        self._looked = look()
+        self._looked = None if is_elsewhere else look()
         self._taken: Taken | None = None
 
     def __enter__(self) -> Progress:

@@ -132,11 +132,11 @@ class Store:
         """Where cells that are not finished keep what they go on from, each in a folder by its key."""
         return self.folder / "checkpoints"
 
-    def forget(self, keys: Collection[str]) -> None:
-        """Remove the checkpoints of cells."""
+    def forget(self, keys: Collection[str] | None = None) -> None:
+        """Remove the checkpoints of cells; of all that ever were, where none are named."""
         with suppress(OSError):
             for folder in list(self.checkpoints.iterdir()):
-                if folder.name in keys:
+                if keys is None or folder.name in keys:
                     shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # others are left, or there were none
             self.checkpoints.rmdir()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from acmix_bench.spec.cell import Cell, groups_of
 
 def records(
     plan: Plan,
-    done: Collection[str],
+    done: Mapping[str, Record],
     measure: Measure,
     withheld: Mapping[str, str] | None = None,
     loudness: Loudness = "normal",
@@ -41,11 +41,12 @@ def records(
     work = Work(
         measure=measure,
         timeout=plan.experiment.protocol.timeout,
-        environment=None if launcher.kinds else plan.environment,
         folder=str(Path.cwd()),
+        is_elsewhere=launcher.kinds is not None,
     )
     jobs = launcher.jobs if any(group.is_score for group in groups) else 1
-    with Progress(plan.cells, set(done) - set(left), loudness, jobs, tell) as progress:
+    kept_before = {key: record for key, record in done.items() if key not in left}
+    with Progress(plan.cells, kept_before, loudness, jobs, tell, is_elsewhere=work.is_elsewhere) as progress:
         for label, reason in withheld.items():
             progress.say(f"{label} is withheld: {reason}")
 
@@ -86,7 +87,9 @@ def refused_if_unlike(record: Record, plan: Plan) -> Record:
     like = record.environment.software == plan.environment.software
     if record.environment == plan.environment or (like and not meters.find(record.cell.meter).must_be_alone):
         return record
-    reason = f"measured on {record.environment}, and not to be compared with what {plan.environment} gave"
+    ours, theirs = plan.environment.model_dump(), record.environment.model_dump()
+    unlike = [f"{name} is {theirs[name]} and not {ours[name]}" for name in ours if ours[name] != theirs[name]]
+    reason = f"measured where {', '.join(unlike)}: not to be compared with the others"
     update = {"status": "crashed", "reason": reason, "values": {}}
     return record.model_copy(update=update) if record.status == "ok" else record
 

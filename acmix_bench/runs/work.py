@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from acmix_bench.errors import UserError
-from acmix_bench.runs.code import code_of
+from acmix_bench.runs.code import code_of, look_again
 from acmix_bench.runs.environment import Environment, machine_state, this_environment
 from acmix_bench.runs.load import look, taken_since
 from acmix_bench.runs.local import Outcome
@@ -27,38 +27,42 @@ class Work:
     """Call it with the cells of a group, for a record each. It can be pickled and called on another machine.
 
     Attributes:
-        environment: of this machine, where it is called here. Elsewhere it is read, and the code is checked.
         folder: where the command was given. What is named by a path is looked for below it.
+        is_elsewhere: whether it is called on other machines, where other cells of the sweep may be beside it.
     """
 
     measure: Measure
     timeout: float
-    environment: Environment | None = None
     folder: str = ""
+    is_elsewhere: bool = False
 
     def __call__(self, cells: Sequence[Cell], **how: Any) -> list[Record]:
-        """Measure cells together; `how` goes to the measuring."""
-        if self.environment is None:
+        """Measure cells together; `how` goes to the measuring. A cell whose code is edited meanwhile fails."""
+        if self.is_elsewhere:
             enter(self.folder)
-        environment = self.environment or this_environment()
-        unlike = {} if self.environment else {cell.key: other_code(cell) for cell in cells}
+        look_again()
+        unlike = {cell.key: other_code(cell, is_elsewhere=self.is_elsewhere) for cell in cells}
         started, clock, state, before = datetime.now(UTC), time.monotonic(), machine_state(), look()
-        fit = [cell for cell in cells if not unlike.get(cell.key)]
-        outcomes = iter(self.measure(fit, self.timeout, **how) if fit else [])
+        fit = [cell for cell in cells if not unlike[cell.key]]
+        measured = self.measure(fit, self.timeout, **how) if fit else []
+        outcomes = {cell.key: outcome for cell, outcome in zip(fit, measured, strict=True)}
         seconds = (time.monotonic() - clock) / max(1, len(fit))
-        if self.environment and (taken := taken_since(before)):  # elsewhere others of this run may be beside it
+        if not self.is_elsewhere and (taken := taken_since(before)):
             state = state.model_copy(update={"others": taken.others, "stolen": taken.stolen})
-        found = []
+        look_again()  # somebody may have edited it meanwhile
+        unlike |= {cell.key: other_code(cell, is_elsewhere=self.is_elsewhere) for cell in fit}
+        environment, found = this_environment(), []
         for cell in cells:
-            reason = unlike.get(cell.key)
-            outcome = Outcome(status="crashed", reason=reason) if reason else next(outcomes)
+            outcome = outcomes.get(cell.key, Outcome(status="crashed"))
+            if reason := unlike[cell.key]:
+                outcome = Outcome(status="crashed", reason=reason, output=outcome.output)
             found.append(
                 Record(
                     key=cell.key,
                     cell=cell,
                     environment=environment,
                     started=started.isoformat(timespec="seconds"),
-                    seconds=0 if reason else seconds,
+                    seconds=seconds if cell.key in outcomes else 0,
                     state=state,
                     status=outcome.status,
                     reason=outcome.reason,
@@ -84,11 +88,15 @@ def enter(folder: str) -> None:
         sys.path.append("")
 
 
-def other_code(cell: Cell) -> str | None:
-    """Why a cell cannot be measured on this machine, whose code is another one; None where it is the cell's."""
+def other_code(cell: Cell, *, is_elsewhere: bool = True) -> str | None:
+    """Why a cell cannot be measured now, whose code or data are other ones; None where they are the cell's."""
     try:
         same = code_of(cell.row, cell.meter) == cell.code
     except UserError as error:
-        return f"{error}; what is your own must lie on every node where it lies here"
-    what = f"{cell.row.label}: {cell.meter} would run other code here than where the command was given"
-    return None if same else f"{what}; install one version on all nodes, and give them the same files"
+        return f"{error}; what is your own must lie on every node where it lies here" if is_elsewhere else str(error)
+    if same:
+        return None
+    if is_elsewhere:
+        what = f"{cell.row.label}: {cell.meter} would run other code here than where the command was given"
+        return f"{what}; install one version on all nodes, and give them the same files"
+    return f"its code was edited after the command was given; the same command measures {cell.row.label} anew"

@@ -91,8 +91,8 @@ def test_a_failed_row_is_red_with_its_reason(capsys: pytest.CaptureFixture[str],
 
 def test_progress_tells_a_name_as_it_is(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    Progress([], ()).say("operator=mine.py:Star: [bold]training crashed")
-    assert "mine.py:Star: [bold]training crashed" in capsys.readouterr().err
+    Progress([], {}).say("operator=mine.py:Star: [bold]training crashed\x1b[2J")
+    assert "mine.py:Star: [bold]training crashed\\x1b[2J" in capsys.readouterr().err, "and it commands no terminal"
 
 
 def test_a_list_is_in_two_columns() -> None:

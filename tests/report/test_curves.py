@@ -38,7 +38,7 @@ def trained(cells: Sequence[Cell], timeout: float = 0) -> list[Outcome]:
 def comparison() -> Comparison:
     experiment = library.with_settings(library.load_experiment("smoke"), ["seeds=2"])
     plan = ablate.plan_of(experiment, ablate.rows_of(experiment))
-    return compare(Run(plan=plan, records=tuple(ablate.records(plan, set(), trained))))
+    return compare(Run(plan=plan, records=tuple(ablate.records(plan, {}, trained))))
 
 
 def test_a_curve_is_the_mean_over_seeds(comparison: Comparison) -> None:

@@ -24,7 +24,7 @@ from acmix_bench.stats import Estimate
 def comparison() -> Comparison:
     experiment = library.load_experiment("smoke")
     plan = ablate.plan_of(experiment, ablate.rows_of(experiment))
-    return compare(Run(plan=plan, records=tuple(ablate.records(plan, set(), answer))))
+    return compare(Run(plan=plan, records=tuple(ablate.records(plan, {}, answer))))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def hostile(comparison: Comparison) -> Comparison:
     experiment = plan.experiment.model_copy(update={"question": "is $x$ *better*?\n\\input{evil}\n# head"})
     run = comparison.run.model_copy(update={"plan": plan.model_copy(update={"experiment": experiment})})
     first, *others = comparison.lines
-    rows = [line.row.model_copy(update={"label": f"a|b\n$c_{number} & 5%"}) for number, line in enumerate(others)]
+    rows = [line.row.model_copy(update={"label": f"a|b\n$c_{number} & 5%\x1b[2J"}) for number, line in enumerate(others)]
     return Comparison(run=run, lines=(first, *map(lambda line, row: replace(line, row=row), others, rows)))
 
 
@@ -104,6 +104,7 @@ def test_text_of_a_user_is_escaped(hostile: Comparison, tmp_path) -> None:
     table = tables(hostile)[0]
     tex, md, text = (table.render(style) for style in ("tex", "md", "text"))
     assert tex.startswith("% smoke: is $x$ *better*? \\input{evil} # head\n"), "a comment's second line is no comment"
+    assert not any("\x1b" in shown for shown in (tex, md, text)), "nothing commands a terminal"
     outside = [line for line in tex.splitlines() if not line.startswith("%")]
     assert outside[0].startswith("\\begin{tabular}")
     assert r"a|b \$c\_0 \& 5\%" in tex

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fake_meter import answer
+from fake_meter import answer, on_a_machine
 from package import ROOT, run_in
 from typer.testing import CliRunner
 
@@ -109,7 +109,7 @@ def test_timings_of_another_kind_of_machine_are_refused(tmp_path: Path) -> None:
     for record in run.records:
         refused = record.cell.meter in TIMED
         assert (record.status, bool(record.values)) == (("crashed", False) if refused else ("ok", True))
-        assert not refused or record.reason.startswith(f"measured on {HERE}, and not to be compared with what")
+        assert not refused or record.reason.startswith(f"measured where cores is {HERE.cores} and not {LARGE.cores}:")
     tables = render(compare(run), "text")
     assert f"Counts and scores are also from elsewhere; on {HERE}." in " ".join(tables.split())
 
@@ -121,6 +121,16 @@ def test_a_cell_of_other_code_is_refused_where_it_would_run(tmp_path: Path) -> N
     refused = [record for record in run.records if record.status != "ok"]
     assert [(record.cell.row.label, record.cell.meter) for record in refused] == [("baseline", "params")]
     assert refused[0].reason.startswith("baseline: params would run other code here than where the command was given")
+
+
+def test_a_launcher_that_tells_no_machines_is_not_believed(tmp_path: Path) -> None:
+    """It says that it measures here, and measures elsewhere."""
+    launcher = Launcher(launch=called)
+    with on_a_machine(LARGE):
+        ablate.ablate(plan_on(HERE), Store(tmp_path), launcher=launcher, measure=answer, misfits=lambda *_: {})
+    run = Store(tmp_path).load()
+    assert {record.cell.meter for record in run.records if record.status != "ok"} == {*TIMED} - {"matmul"}
+    assert {record.environment for record in run.records} == {LARGE}
 
 
 def test_what_comes_twice_is_kept_once_and_what_never_comes_is_told(tmp_path: Path) -> None:
@@ -148,12 +158,13 @@ def plan_on(environment: Environment) -> Plan:
 def launched(store: Store, kinds: list[Environment]) -> tuple[Plan, set[str]]:
     """What a run on these machines would be, and which of its cells it would keep."""
     plan = ablate.where(plan_on(HERE), store, Launcher(launch=None, kinds=lambda: kinds))
-    return plan, ablate.finished(plan, store)
+    return plan, set(ablate.finished(plan, store))
 
 
 def test_timings_stand_in_one_environment_and_scores_in_all(tmp_path: Path) -> None:
     store, cells = Store(tmp_path), plan_on(HERE).cells
-    ablate.ablate(plan_on(LARGE), store, measure=answer, misfits=lambda cells, timeout: {})
+    with on_a_machine(LARGE):
+        ablate.ablate(plan_on(LARGE), store, measure=answer, misfits=lambda cells, timeout: {})
     timed = {cell.key for cell in cells if cell.meter in TIMED}
     every = {cell.key for cell in cells}
     plan, kept = launched(store, [SMALL, LARGE])
@@ -173,7 +184,8 @@ def test_timings_stand_in_one_environment_and_scores_in_all(tmp_path: Path) -> N
 def test_scores_of_other_software_do_not_count(tmp_path: Path) -> None:
     store = Store(tmp_path)
     old = HERE.model_copy(update={"torch": "1.13.0"})
-    ablate.ablate(plan_on(old), store, measure=answer, misfits=lambda cells, timeout: {})
+    with on_a_machine(old):
+        ablate.ablate(plan_on(old), store, measure=answer, misfits=lambda cells, timeout: {})
     assert launched(store, [HERE]) == (plan_on(HERE), set())
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from fake_meter import answer
+from fake_meter import answer, on_a_machine
 from package import run_in
 from typer.testing import CliRunner
 
@@ -31,7 +31,8 @@ def measured(folder: Path, *settings: str, environment=HERE, measure=answer, var
     experiment = library.with_settings(library.load_experiment("smoke"), [f"threads={environment.cores}", *settings])
     plan = ablate.plan_of(experiment, ablate.rows_of(experiment, variants))
     plan = plan.model_copy(update={"environment": environment})
-    ablate.ablate(plan, Store(folder), measure=measure, misfits=lambda cells, timeout: {})
+    with on_a_machine(environment):
+        ablate.ablate(plan, Store(folder), measure=measure, misfits=lambda cells, timeout: {})
     return Store(folder).load()
 
 

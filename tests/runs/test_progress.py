@@ -31,7 +31,7 @@ def plan_of(*settings: str) -> Plan:
 
 
 def measured(plan: Plan, **options: object) -> list[Record]:
-    return list(records(plan, set(), answer, **options))
+    return list(records(plan, {}, answer, **options))
 
 
 def test_what_is_quick_is_silent_and_what_is_long_says_a_whole_line_a_minute(
@@ -60,7 +60,7 @@ def test_a_cell_that_takes_long_has_its_line_a_minute_but_none_while_something_i
     plan = plan_of("meters=inference,accuracy", "seeds=1", "processes=1")
     groups = {cell.meter: [one for one in plan.cells if one.meter == cell.meter] for cell in plan.cells}
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LOOKS", 0.02)
-    with progress.Progress(plan.cells, ()) as told:
+    with progress.Progress(plan.cells, {}) as told:
         for meter, lines in (("inference", 0), ("accuracy", 2)):
             told.start(groups[meter])
             monkeypatch.setattr(bar, "SECONDS_BETWEEN_LINES", 0)
@@ -79,7 +79,7 @@ def test_a_terminal_shows_what_runs_where(capsys: pytest.CaptureFixture[str], mo
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "60")
     plan = plan_of("meters=accuracy", "seeds=9")
-    with progress.Progress(plan.cells, (), jobs=12) as told:
+    with progress.Progress(plan.cells, {}, jobs=12) as told:
         for number, cell in enumerate(plan.cells[:12]):
             told.start([cell], f"node-{number}")
         told.finished(measured(plan)[0])
@@ -92,7 +92,7 @@ def test_a_terminal_shows_what_runs_where(capsys: pytest.CaptureFixture[str], mo
 
 def test_events_tell_a_cell_once_it_is_kept() -> None:
     plan, told = plan_of("meters=params,accuracy", "seeds=2"), []
-    kept = [told.append(("kept", record.key)) for record in records(plan, set(), answer, tell=[told.append])]
+    kept = [told.append(("kept", record.key)) for record in records(plan, {}, answer, tell=[told.append])]
     finished = [number for number, one in enumerate(told) if isinstance(one, dict) and one["event"] == "finished"]
     assert len(kept) == len(finished) == 9
     for number in finished:
@@ -100,6 +100,14 @@ def test_events_tell_a_cell_once_it_is_kept() -> None:
     assert told[0]["event"] == "begun"
     last = told[finished[-1]]
     assert (last["done"], last["failed"], last["left"], last["seconds_left"]) == (9, 0, 0, 0)
+
+
+def test_what_failed_before_and_is_kept_is_counted_among_the_failed() -> None:
+    plan, told = plan_of("meters=accuracy", "seeds=2"), []
+    first, *_ = records(plan, {}, answer)
+    kept = {first.key: first.model_copy(update={"status": "diverged", "reason": "a test", "values": {}})}
+    list(records(plan, kept, answer, tell=[told.append]))
+    assert (told[0]["kept"], told[-1]["failed"], told[-1]["done"]) == (1, 1, 6)
 
 
 def test_our_own_processes_are_no_other_work() -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
+from acmix_bench.errors import printable
+
 WIDTH = 100  # of the notes below a table in a terminal
 FORMATS = {"text": "simple", "md": "pipe", "tex": "latex_booktabs"}
 TEX_SIGNS = {"±": r"$\pm$", "×": r"$\times$", "≥": r"$\geq$", "Δ": r"$\Delta$"}
@@ -54,7 +56,7 @@ class Table:
 
 def one_line(text: str) -> str:
     """A user's text may have several lines, of which all but the first would be read as something else."""
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 def as_markdown(text: str) -> str:
