@@ -96,7 +96,9 @@ def hostile(comparison: Comparison) -> Comparison:
     experiment = plan.experiment.model_copy(update={"question": "is $x$ *better*?\n\\input{evil}\n# head"})
     run = comparison.run.model_copy(update={"plan": plan.model_copy(update={"experiment": experiment})})
     first, *others = comparison.lines
-    rows = [line.row.model_copy(update={"label": f"a|b\n$c_{number} & 5%\x1b[2J"}) for number, line in enumerate(others)]
+    rows = [
+        line.row.model_copy(update={"label": f"a|b\n$c_{number} & 5%\x1b[2J"}) for number, line in enumerate(others)
+    ]
     return Comparison(run=run, lines=(first, *map(lambda line, row: replace(line, row=row), others, rows)))
 
 

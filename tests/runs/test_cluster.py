@@ -45,7 +45,7 @@ class Nodes:
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    """Two nodes of one kind, one of another, and one with other code, in a network of their own."""
+    """Two nodes of one kind, two of another, and one with other code, in a network of their own."""
     if not find_spec("ray"):
         pytest.skip("Ray is not installed: pip install 'acmix-bench[ray]'")
     if shutil.which("nsenter") is None or subprocess.run([*ALONE, "true"], check=False).returncode:
@@ -90,13 +90,19 @@ def wait_for(folder: Path, number: int) -> None:
     assert len(records_of(folder)) >= number
 
 
+def below(pid: int) -> Iterator[int]:
+    """A process, what it has started, and so on."""
+    yield pid
+    with suppress(OSError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            yield from below(int(child))
+
+
 def kill_with_all_below(pid: int) -> None:
     """As when a machine loses its power."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    os.kill(pid, signal.SIGKILL)
-    for child in children:
+    for one in [*below(pid)]:
         with suppress(OSError):
-            kill_with_all_below(int(child))
+            os.kill(one, signal.SIGKILL)
 
 
 def lines_until(what: str, process: subprocess.Popen[str]) -> Iterator[str]:
@@ -180,7 +186,7 @@ def test_a_node_and_then_the_driver_are_killed_and_nothing_is_lost_or_doubled(no
 
 @full
 def test_where_all_nodes_of_a_kind_go_what_is_left_to_be_timed_says_so(nodes: Nodes, tmp_path: Path) -> None:
-    """The last test: it leaves the cluster with one node, of the other kind."""
+    """It leaves the cluster with nodes of the other kind."""
     protocol = {"threads": 1, "processes": 100, "seconds": 0.05}
     prepare(tmp_path, meters=["params", "inference"], protocol=protocol)
     command = ("ablate", "-e", "sweep.yaml", "--launcher", "ray", "--address", nodes.address)
@@ -197,3 +203,27 @@ def test_where_all_nodes_of_a_kind_go_what_is_left_to_be_timed_says_so(nodes: No
     timed = [record for record in found if record["cell"]["meter"] == "inference"]
     assert {record["environment"]["cores"] for record in timed} == {2}
     assert {record["status"] for record in timed} == {"ok", "crashed"}
+
+
+@full
+def test_another_node_takes_a_training_over_from_its_checkpoint(nodes: Nodes, tmp_path: Path) -> None:
+    """The last test: on the two nodes that are left, of which it leaves one."""
+    prepare(tmp_path, meters=["mine.py:TRAIN"], protocol={"threads": 1, "seeds": 1, "epochs": 4})
+    command = ("ablate", "-e", "sweep.yaml")
+    cluster = ("--launcher", "ray", "--address", nodes.address)
+    process = start(*command, *cluster, folder=tmp_path, within=nodes.entering)
+    end = time.monotonic() + 120
+    while not list((tmp_path / "results/sweep/checkpoints").glob("*/last.ckpt")) and time.monotonic() < end:
+        time.sleep(0.01)
+    titles = {pid: [Path(f"/proc/{one}/cmdline").read_bytes() for one in below(pid)] for pid in nodes.raylets[2:4]}
+    (busy,) = [pid for pid, told in titles.items() if any(title.startswith(b"ray::_measure") for title in told)]
+    kill_with_all_below(busy)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "is lost: what ran there runs again" in err
+    (log,) = (tmp_path / "results/sweep/logs").iterdir()
+    assert re.fullmatch(r"goes on after update \d+ of 22 in epoch \d\n", log.read_text())
+    code, _, err = run_in(tmp_path, *command, "--results", "local")
+    assert code == 0, err
+    (ours,), (theirs,) = records_of(tmp_path), records_of(tmp_path, "local")
+    assert ours["values"] == theirs["values"]
