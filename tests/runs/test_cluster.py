@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,12 +45,17 @@ class Nodes:
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    """Two nodes of one kind, two of another, and one with other code, in a network of their own."""
+    with cluster(tmp_path_factory.mktemp("other")) as made:
+        yield made
+
+
+@contextmanager
+def cluster(other: Path) -> Iterator[Nodes]:
+    """Two nodes of one kind, one of another, and one with other code, in a network of their own."""
     if not find_spec("ray"):
         pytest.skip("Ray is not installed: pip install 'acmix-bench[ray]'")
     if shutil.which("nsenter") is None or subprocess.run([*ALONE, "true"], check=False).returncode:
         pytest.skip("no network of one's own can be made here: Ray listens on every network")
-    other = tmp_path_factory.mktemp("other")
     shutil.copytree(ROOT / "acmix_bench", other / "acmix_bench", ignore=shutil.ignore_patterns("__pycache__"))
     with (other / "acmix_bench/meters/params.py").open("a") as file:
         file.write("\nANOTHER = 1\n")
@@ -195,7 +200,7 @@ def test_a_node_and_then_the_driver_are_killed_and_nothing_is_lost_or_doubled(no
 
 @full
 def test_where_all_nodes_of_a_kind_go_what_is_left_to_be_timed_says_so(nodes: Nodes, tmp_path: Path) -> None:
-    """It leaves the cluster with nodes of the other kind."""
+    """It leaves the cluster with one node, of the other kind."""
     protocol = {"threads": 1, "processes": 100, "seconds": 0.05}
     prepare(tmp_path, meters=["params", "inference"], protocol=protocol)
     command = ("ablate", "-e", "sweep.yaml", "--launcher", "ray", "--address", nodes.address)
@@ -215,23 +220,23 @@ def test_where_all_nodes_of_a_kind_go_what_is_left_to_be_timed_says_so(nodes: No
 
 
 @full
-def test_another_node_takes_a_training_over_from_its_checkpoint(nodes: Nodes, tmp_path: Path) -> None:
-    """The last test: it takes a node away, of two that are left."""
+def test_another_node_takes_a_training_over_from_its_checkpoint(tmp_path: Path) -> None:
     prepare(tmp_path, meters=["mine.py:TRAIN"], protocol={"threads": 1, "seeds": 1, "epochs": 4})
-    command = ("ablate", "-e", "sweep.yaml")
-    cluster = ("--launcher", "ray", "--address", nodes.address)
-    process = start(*command, *cluster, folder=tmp_path, within=nodes.entering)
-    end = time.monotonic() + 120
-    while not list((tmp_path / "results/sweep/checkpoints").glob("*/last.ckpt")) and time.monotonic() < end:
-        time.sleep(0.01)
-    (busy,) = filter(measures, nodes.raylets)
-    kill_with_all_below(busy)
-    _, err = process.communicate(timeout=240)
+    (tmp_path / "other").mkdir()
+    with cluster(tmp_path / "other") as nodes:
+        where = ("--launcher", "ray", "--address", nodes.address)
+        process = start("ablate", "-e", "sweep.yaml", *where, folder=tmp_path, within=nodes.entering)
+        end = time.monotonic() + 120
+        while not list((tmp_path / "results/sweep/checkpoints").glob("*/last.ckpt")) and time.monotonic() < end:
+            time.sleep(0.01)
+        (busy,) = filter(measures, nodes.raylets)
+        kill_with_all_below(busy)
+        _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert "is lost: what ran there runs again" in err
     (log,) = (tmp_path / "results/sweep/logs").iterdir()
     assert re.fullmatch(r"goes on after update \d+ of 22 in epoch \d\n", log.read_text())
-    code, _, err = run_in(tmp_path, *command, "--results", "local")
+    code, _, err = run_in(tmp_path, "ablate", "-e", "sweep.yaml", "--results", "local")
     assert code == 0, err
     (ours,), (theirs,) = records_of(tmp_path), records_of(tmp_path, "local")
     assert ours["values"] == theirs["values"]
