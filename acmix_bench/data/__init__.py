@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -28,6 +28,8 @@ class Splits:
 
     An image is a tensor (channels, size, size), normalised, which is taken as it is; or a PIL image of any size, which
     the recipe crops, augments, and normalises by `mean` and `deviation` (a number a channel).
+
+    To segment or detect, it is a PIL image, and what comes with it is said in `data/items.py`.
 
     Attributes:
         class_names: the classes in the order of their numbers, where they have names.
@@ -48,6 +50,8 @@ class DataSet:
 
     Attributes:
         load: `(image_size, root) -> Splits`; `root` is the folder of those that are not embedded.
+        classes: to segment, a background that is learnt is one; to detect, it is none.
+        task: what is to be learnt: the class of an image, of each pixel, or of objects with their boxes.
         fetch: downloads it into `root`, where that can be done.
         fingerprint: tells its files from others of the same name: numbers of the ones are none of the others.
     """
@@ -56,6 +60,7 @@ class DataSet:
     load: Callable[[int, Path], Any]
     channels: int = Field(ge=1)
     classes: int = Field(ge=1)
+    task: Literal["classify", "segment", "detect"] = "classify"
     fetch: Callable[[Path], None] | None = None
     fingerprint: Callable[[], str] | None = None
 
@@ -82,6 +87,36 @@ def _folder(image_size: int, root: Path, *, path: str) -> Splits:
     from acmix_bench.data.folders import folder
 
     return folder(Path(path).expanduser())
+
+
+def _scenes(image_size: int, root: Path, *, task: Literal["segment", "detect"]) -> Splits:
+    from acmix_bench.data.scenes import scenes
+
+    return scenes(image_size, task)
+
+
+def _ade20k(image_size: int, root: Path) -> Splits:
+    from acmix_bench.data.ade20k import ade20k
+
+    return ade20k(root)
+
+
+def _segfolder(image_size: int, root: Path, *, path: str) -> Splits:
+    from acmix_bench.data.segfolder import segfolder
+
+    return segfolder(Path(path).expanduser())
+
+
+def _coco(image_size: int, root: Path) -> Splits:
+    from acmix_bench.data.coco import coco
+
+    return coco(root)
+
+
+def _cocofile(image_size: int, root: Path, *, path: str) -> Splits:
+    from acmix_bench.data.coco import cocofile
+
+    return cocofile(Path(path).expanduser())
 
 
 def _cifar(image_size: int, root: Path, *, classes: int) -> Splits:
@@ -150,10 +185,43 @@ DATASETS: dict[str, DataSet] = {
         channels=3,
         classes=1000,
     ),
+    "scenes-segment": DataSet(
+        summary="1,200 scenes of scikit-learn's digits over its photographs; the digit in each pixel, or background",
+        load=partial(_scenes, task="segment"),
+        channels=3,
+        classes=11,
+        task="segment",
+    ),
+    "scenes-detect": DataSet(
+        summary="the same scenes; the boxes and masks of the digits",
+        load=partial(_scenes, task="detect"),
+        channels=3,
+        classes=10,
+        task="detect",
+    ),
+    "ade20k": DataSet(
+        summary="ADE20K's 150 classes of scene parsing, DATA_ROOT/ADEChallengeData2016/images and annotations",
+        load=_ade20k,
+        channels=3,
+        classes=150,
+        task="segment",
+    ),
+    "coco": DataSet(
+        summary="COCO 2017's objects of 80 classes, DATA_ROOT/coco/train2017, val2017 and annotations",
+        load=_coco,
+        channels=3,
+        classes=80,
+        task="detect",
+    ),
 }
 
-FOLDER = "folder:"  # and a path: a data set of the user's own pictures
-FOLDER_SUMMARY = "your own pictures, a folder a class: PATH/train with PATH/val or PATH/test, or PATH, split 80 to 20"
+# Of the user's own: what begins the name, which a path follows.
+FOLDER, SEGFOLDER, COCOFILE = "folder:", "segfolder:", "cocofile:"
+OWN = {
+    FOLDER: "your own pictures, a folder a class: PATH/train with PATH/val or PATH/test, or PATH, split 80 to 20",
+    SEGFOLDER: "your own pictures and label maps in pairs: PATH/images/train and val, PATH/labels/train and val",
+    COCOFILE: "your own objects in COCO's format: PATH/train.json, PATH/val.json, and the pictures beside them",
+}
 
 RANDOM = "random numbers of "
 
@@ -163,11 +231,11 @@ def random_of(sizes: Sequence[int]) -> str:
     return RANDOM + "x".join(map(str, sizes))
 
 
-def sizes_of(name: str, image_size: int) -> tuple[int, ...]:
-    """Of one of its images, at a size that it is asked for: (channels, size, size), or what random numbers have."""
+def sizes_of(name: str, size: tuple[int, int]) -> tuple[int, ...]:
+    """Of one of its images, at a size that it is asked for: (channels, height, width), or what random numbers have."""
     if name.startswith(RANDOM):
         return tuple(map(int, name.removeprefix(RANDOM).split("x")))
-    return find(name).channels, image_size, image_size
+    return find(name).channels, *size
 
 
 def _nothing(image_size: int, root: Path) -> Splits:
@@ -178,32 +246,39 @@ def find(name: str) -> DataSet:
     """A data set by name or reference.
 
     Raises:
-        UserError: naming the known ones, or for a folder that is not there or holds no two classes.
+        UserError: naming the known ones, or for files of the user's own that are not there or not what they must be.
     """
-    if name.startswith(FOLDER):
-        return _found_in(name.removeprefix(FOLDER))
+    if is_own(name):
+        form, _, path = name.partition(":")
+        return _found_in(f"{form}:", path)
     if name.startswith(RANDOM):
-        return DataSet(summary="no data set", load=_nothing, channels=sizes_of(name, 0)[0], classes=1)
+        return DataSet(summary="no data set", load=_nothing, channels=sizes_of(name, (0, 0))[0], classes=1)
     if name not in DATASETS and name not in plugins.installed("data set") and Path(name).expanduser().is_dir():
         raise UserError(f"unknown data set '{name}'; for a folder of pictures write {FOLDER}{name}")
     return plugins.find("data set", name, DATASETS, DataSet)
 
 
-def _found_in(path: str) -> DataSet:
-    """A folder of pictures as a data set, by the names of the folders in it."""
-    from acmix_bench.data.tree import classes_of, fingerprint, parts_of
+def is_own(name: str) -> bool:
+    """Whether it names files of the user's own."""
+    return name.startswith(tuple(OWN))
 
-    place = Path(path).expanduser()
+
+def _found_in(form: str, path: str) -> DataSet:
+    """Files of the user's own as a data set, by what a look at their folder tells of them."""
+    from acmix_bench.data import cocojson, labelmaps, tree
+
     if not path:
-        raise UserError(f"{FOLDER} which? write {FOLDER}PATH")
-    classes = classes_of(*parts_of(place))
-    return DataSet(
-        summary=FOLDER_SUMMARY,
-        load=partial(_folder, path=path),
-        channels=3,
-        classes=len(classes),
-        fingerprint=partial(fingerprint, place),
-    )
+        raise UserError(f"{form} which? write {form}PATH")
+    place = Path(path).expanduser()
+    found: dict[str, tuple[Any, Any, Any]] = {
+        FOLDER: ("classify", tree, _folder),
+        SEGFOLDER: ("segment", labelmaps, _segfolder),
+        COCOFILE: ("detect", cocojson, _cocofile),
+    }
+    task, files, load = found[form]
+    classes, told = len(files.classes_in(place)), partial(files.fingerprint, place)
+    loads = partial(load, path=path)
+    return DataSet(summary=OWN[form], load=loads, channels=3, classes=classes, task=task, fingerprint=told)
 
 
 def fingerprint(name: str) -> str:
@@ -225,6 +300,8 @@ def load(name: str, image_size: int, root: str, download: bool = False) -> Split
     Raises:
         UserError: where it is not there, cannot be fetched, or gives other images than it declares.
     """
+    from acmix_bench.data.items import fault_of
+
     entry, place = find(name), Path(root).expanduser()
     if download and entry.fetch is None:
         known = ", ".join(known for known, other in DATASETS.items() if other.fetch)
@@ -235,22 +312,6 @@ def load(name: str, image_size: int, root: str, download: bool = False) -> Split
     if not isinstance(splits, Splits):
         raise UserError(f"data set {name}: its loader must return Splits, and returned {type(splits).__name__}")
     for part, images in (("train", splits.train), ("test", splits.test)):
-        image, label = images[0]
-        shape, mode = (entry.channels, image_size, image_size), {1: "L", 3: "RGB"}.get(entry.channels)
-        if tuple(getattr(image, "shape", ())) != shape and (mode is None or getattr(image, "mode", None) != mode):
-            told = _told(image)
-            wanted = f"tensors {shape}" + (f" or PIL images of mode {mode}" if mode else "")
-            raise UserError(f"data set {name}: {part} images must be {wanted}, and the first is {told}")
-        if not 0 <= int(label) < entry.classes:
-            raise UserError(
-                f"data set {name}: {part} labels must be 0 to {entry.classes - 1}, and the first is {label}"
-            )
+        if told := fault_of(images[0], entry, image_size):
+            raise UserError(f"data set {name}: {part} {told}")
     return splits
-
-
-def _told(image: Any) -> str:
-    """What an image is, in words: a tensor's sizes, or a PIL image's mode."""
-    shape, mode = getattr(image, "shape", None), getattr(image, "mode", None)
-    if shape:
-        return str(tuple(shape))
-    return f"a PIL image of mode {mode}" if isinstance(mode, str) else type(image).__name__

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from acmix_bench import files
 from acmix_bench.errors import UserError
+
+Taken = TypeVar("Taken")
 
 
 def read_picture(path: Path | str, channels: int = 3) -> Image.Image:
@@ -22,13 +26,22 @@ def read_picture(path: Path | str, channels: int = 3) -> Image.Image:
         UserError: naming the file, where it cannot be read as a whole.
     """
     mode = "L" if channels == 1 else "RGB"
+    return decoded(path, lambda image: _in_8_bits(image).convert(mode))
+
+
+def decoded(path: Path | str, take: Callable[[Image.Image], Taken]) -> Taken:
+    """What is taken of a picture's pixels, from an open file.
+
+    Raises:
+        UserError: naming the file, where it cannot be read as a whole.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd EXIF data, and of pictures that are merely large
             with files.opened(path) as file, Image.open(file) as image:
                 if image.format == "EPS":  # PostScript, which Pillow has Ghostscript run
                     raise UserError("a program that draws, and no picture")
-                return _in_8_bits(image).convert(mode)
+                return take(image)
     except UserError as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     except Exception as error:  # decoders raise whatever a broken file leads them to

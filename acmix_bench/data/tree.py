@@ -38,7 +38,7 @@ def classes_of(train: Path, test: Path | None) -> tuple[str, ...]:
     """
     names = [path.name for path in folders_in(train)]
     if not names:
-        flat = any(_is_picture(path.name) for path in train.iterdir())
+        flat = any(is_picture(path.name) for path in train.iterdir())
         told = "holds pictures, but no folder a class" if flat else "no folders of classes here"
         raise UserError(f"{train}: {told}")
     if len(names) == 1:
@@ -55,13 +55,18 @@ def classes_of(train: Path, test: Path | None) -> tuple[str, ...]:
     return tuple(names)
 
 
+def classes_in(folder: Path) -> tuple[str, ...]:
+    """The classes of a folder's parts, as `parts_of` and `classes_of` find them."""
+    return classes_of(*parts_of(folder))
+
+
 def pictures_in(folder: Path, classes: Sequence[str]) -> list[tuple[str, int]]:
     """The files of the pictures with the number of their class, in one order on every machine.
 
     Raises:
         UserError: naming the classes that have none.
     """
-    found = [[file.path for file in _files(folder / name) if _is_picture(file.name)] for name in classes]
+    found = [[file.path for file in files_below(folder / name) if is_picture(file.name)] for name in classes]
     empty = [name for name, files in zip(classes, found, strict=True) if not files]
     if empty:
         raise UserError(
@@ -73,8 +78,8 @@ def pictures_in(folder: Path, classes: Sequence[str]) -> list[tuple[str, int]]:
 
 def left_out(folder: Path, classes: Sequence[str]) -> list[str]:
     """The files beside the pictures, which are passed over: hidden ones, and other suffixes."""
-    every = (file for name in classes for file in _files(folder / name, hidden=True))
-    return [file.path for file in every if not _is_picture(file.name)]
+    every = (file for name in classes for file in files_below(folder / name, hidden=True))
+    return [file.path for file in every if not is_picture(file.name)]
 
 
 def fingerprint(folder: Path) -> str:
@@ -86,8 +91,8 @@ def fingerprint(folder: Path) -> str:
     train, test = parts_of(folder)
     for part in filter(None, (train, test)):
         for name in classes_of(part, None):
-            for file in _files(part / name):
-                if _is_picture(file.name):
+            for file in files_below(part / name):
+                if is_picture(file.name):
                     told.update(f"{os.path.relpath(file.path, folder)} {file.stat().st_size}\n".encode())
     return told.hexdigest()[:16]
 
@@ -106,7 +111,7 @@ def folders_in(folder: Path) -> list[Path]:
         raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
 
 
-def _files(folder: Path, *, hidden: bool = False) -> Iterator[os.DirEntry[str]]:
+def files_below(folder: Path, *, hidden: bool = False) -> Iterator[os.DirEntry[str]]:
     """All files below a folder, sorted; of links what they lead to."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -116,10 +121,11 @@ def _files(folder: Path, *, hidden: bool = False) -> Iterator[os.DirEntry[str]]:
         if entry.name.startswith(".") and not hidden:
             continue
         if entry.is_dir():
-            yield from _files(Path(entry.path), hidden=hidden)
+            yield from files_below(Path(entry.path), hidden=hidden)
         else:
             yield entry
 
 
-def _is_picture(name: str) -> bool:
+def is_picture(name: str) -> bool:
+    """Whether a file with this name is read as a picture; hidden ones are not."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")

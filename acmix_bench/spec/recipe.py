@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from acmix_bench.errors import UserError
 from acmix_bench.spec.strict import Value
 
 
@@ -22,7 +23,13 @@ class Recipe(Value):
     decay: Literal["all", "weights"] = Field(
         "all", description="what decays; weights: spares norms, biases, positions, alpha and beta"
     )
-    schedule: Literal["cosine", "step"] = Field("cosine", description="step: a tenth after every third of the epochs")
+    schedule: Literal["cosine", "step", "drops", "poly", "linear"] = Field(
+        "cosine",
+        description="step: a tenth after every third of the epochs; poly: the share left, to the power of 0.9",
+    )
+    drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.6667, 0.9167), description="shares of the updates after which schedule drops goes down to a tenth"
+    )
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the updates in which the learning rate rises")
     last_rate: float = Field(0.0, ge=0, description="learning rate that cosine ends with")
     clip: float = Field(0.0, ge=0, description="largest norm of the gradients; 0: any")
@@ -42,7 +49,22 @@ class Recipe(Value):
     crop: float = Field(0.875, gt=0, le=1, description="share of a test image's resized edge in its middle crop")
 
 
-class NamedRecipe(Recipe):
+class DenseRecipe(Recipe):
+    """What segmentation and detection draw of an image beside its flip: scale, crop and colours."""
+
+    least_scale: float = Field(1.0, gt=0, description="smallest factor of a training image's size; 1: as in a test")
+    most_scale: float = Field(1.0, gt=0, description="largest factor of a training image's size")
+    train_crop: int = Field(0, ge=0, description="edge in pixels of a random crop of a training image; 0: no crop")
+    photometric: bool = Field(False, description="random brightness, contrast, saturation and hue, as SSD's")
+
+    @model_validator(mode="after")
+    def _scales_in_order(self) -> DenseRecipe:
+        if self.least_scale > self.most_scale:
+            raise UserError(f"least_scale={self.least_scale:g} is more than most_scale={self.most_scale:g}")
+        return self
+
+
+class NamedRecipe(DenseRecipe):
     """A recipe as it stands in a YAML file."""
 
     summary: str = Field(min_length=1, description="what it trains, in a line")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from acmix_bench import ablate, backbones, data
 from acmix_bench.data.tree import SUFFIXES, fingerprint
 from acmix_bench.errors import UserError
-from acmix_bench.runs.code import code_of
+from acmix_bench.runs import code
+from acmix_bench.runs.code import code_of, look_again
 from acmix_bench.spec.cell import Row
 from acmix_bench.spec.library import load_experiment, load_variant, with_settings
 
@@ -137,6 +139,7 @@ def test_other_pictures_are_another_measurement(tmp_path: Path) -> None:
     row = Row(label="a", variant=load_variant("acmix"), case=case)
 
     def codes() -> tuple[str, str]:
+        look_again(at_data=True)
         return code_of(row, "accuracy"), code_of(row, "params")
 
     before = codes()
@@ -163,7 +166,7 @@ def test_a_plan_looks_at_the_pictures_once_for_all_rows(tmp_path: Path, monkeypa
         looks.append(name)
         return "a look"
 
-    monkeypatch.setattr(data, "fingerprint", look)
+    monkeypatch.setattr(code, "_fingerprint", cache(look))
     experiment = with_settings(load_experiment("paths"), [f"data=folder:{place}"])
     ablate.plan_of(experiment, ablate.rows_of(experiment))
     assert looks == [f"folder:{place}"]

@@ -11,6 +11,7 @@ from acmix_bench.data import Splits
 from acmix_bench.data.transforms import to_test, to_train
 from acmix_bench.spec import library
 from acmix_bench.spec.recipe import Recipe
+from acmix_bench.tasks import classify
 from acmix_bench.train.batches import Drawn
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (30, 50, 3), dtype=np.uint8)
@@ -18,11 +19,16 @@ PAIRS = [(Image.fromarray(PIXELS), 1), (Image.fromarray(PIXELS[:, :20]), 2)]
 SPLITS = Splits(train=PAIRS, test=PAIRS)  # type: ignore[arg-type]
 
 
+def drawn_by(recipe: Recipe, seed: int) -> Drawn:
+    prepare = to_train(recipe, 24, SPLITS)
+    return Drawn(PAIRS, lambda image, label: (prepare(image), label), classify.collate, seed)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", sorted(library.known("recipe")))
 def test_every_recipe_draws_images_of_a_size(name: str) -> None:
     """Often enough that all of RandAugment is drawn, also at its strongest."""
     recipe = library.load_recipe(name)
-    drawn = Drawn(PAIRS, to_train(recipe, 24, SPLITS), seed=0)  # type: ignore[arg-type]
+    drawn = drawn_by(recipe, 0)
     for epoch in range(150):
         batch = drawn.__getitems__([(epoch, 0, 0), (epoch, 1, 0)])
         assert batch[0].shape == (2, 3, 24, 24)  # type: ignore[index]
@@ -31,7 +37,7 @@ def test_every_recipe_draws_images_of_a_size(name: str) -> None:
 
 def test_what_is_drawn_depends_on_seed_epoch_and_image_alone() -> None:
     recipe = library.load_recipe("pvt")
-    one, same, other = (Drawn(PAIRS, to_train(recipe, 24, SPLITS), seed=seed) for seed in (3, 3, 4))  # type: ignore[arg-type]
+    one, same, other = (drawn_by(recipe, seed) for seed in (3, 3, 4))
     first = one.__getitems__([(5, 1, 2)])[0]  # type: ignore[index]
     same.__getitems__([(0, 0, 0)])
     assert torch.equal(same.__getitems__([(5, 1, 2)])[0], first)  # type: ignore[index]
