@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from acmix_bench import heads
 from acmix_bench.errors import UserError, unknown
 from acmix_bench.ops import ATTENTIONS
 from acmix_bench.spec import plugins
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+DATA_OF = {"segment": "ade20k", "detect": "coco"}  # of a head's task, where no data set is given
 WHOLE = "model of "  # a backbone of this name is a reference to a whole model
 
 
@@ -38,7 +40,8 @@ class Backbone:
         image_size: the edge of its input in pixels where none is given.
         data: its data set where none is given.
         attention: its operator's formulation, which says how `operator` is called: see `acmix_bench.ops.ATTENTIONS`.
-        stages: the modules of its four stages at stride 4 to 32 with their channels, where it has them.
+        stages: the modules of its four stages at stride 4 to 32 with their channels, where it has them. For dense tasks
+            the model's modules run one after another up to the last of them, as they stand in it.
         recipe: how its paper trains and tests it, by name.
         drops_paths: whether it has stochastic depth: `build` takes `drop_path`, the rate of its last block, too.
     """
@@ -57,6 +60,12 @@ def _nano(operator: Any, **sizes: int) -> nn.Module:
     from acmix_bench.backbones.nano import nano
 
     return nano(operator, **sizes)
+
+
+def _pyramid(operator: Any, **sizes: int) -> nn.Module:
+    from acmix_bench.backbones.pyramid import pyramid
+
+    return pyramid(operator, **sizes)
 
 
 def _single(operator: Any, *, channels: int) -> nn.Module:
@@ -139,6 +148,12 @@ BACKBONES: dict[str, Backbone] = {
     "nano": Backbone(
         summary="residual, three stages, some 200,000 parameters, images up to 32x32", build=_nano, image_size=14
     ),
+    "nano-pyramid": Backbone(
+        summary="residual, four stages at stride 4 to 32, for dense tasks on small images",
+        build=_pyramid,
+        image_size=64,
+        stages=(("1", 32), ("2", 64), ("3", 128), ("4", 128)),
+    ),
     "operator-C": Backbone(
         summary="the operator alone, C to C channels; write the number, as in operator-64", build=_single, image_size=28
     ),
@@ -204,30 +219,47 @@ def whole_model(reference: str, *, image_size: int, data: str) -> Row:
 
 
 def find_model(name: str) -> Row:
-    """Read a model's name, BACKBONE[-VARIANT][@SIZE]; without a variant it is the backbone as it was published.
+    """Read a model's name, BACKBONE[-VARIANT][+HEAD][@SIZE]; without a variant it is the backbone as it was published.
+
+    With a head the size may be a height and a width, as in @800x1333: the backbone is then built for its own.
 
     Raises:
         UserError: naming the known backbones, or the known variants.
     """
     model, at, size = name.rpartition("@") if re.search(r"@[^/:]*$", name) else (name, "", "")
-    if at and not (size.isascii() and size.isdigit() and int(size)):
+    edges = [int(edge) if edge.isascii() and edge.isdigit() else 0 for edge in size.split("x")] if at else []
+    model, plus, head = model.rpartition("+") if re.search(r"\+([^/:]*|[^+]+:\w+)$", model) else (model, "", "")
+    if at and not (all(edges) and len(edges) <= 1 + bool(head)):
         raise UserError(f"model '{name}': '{size}' is not an image size in pixels")
+    if plus:
+        heads.find(head)
+    edge, sides = (edges[0], None) if len(edges) == 1 else (None, (edges[0], edges[1]) if edges else None)
     place, colon, last = model.rpartition(":")
     words = last.split("-")
     for end in range(len(words), 0, -1):
         backbone, variant = place + colon + "-".join(words[:end]), "-".join(words[end:])
         is_reference = colon and end == 1  # the name behind the colon is a word of Python's, without hyphens
         if backbone in (*BACKBONES, *plugins.installed("backbone")) or is_single_operator(backbone) or is_reference:
-            case = case_of(backbone, image_size=int(size) if at else None)
+            case = case_of(backbone, image_size=edge, head=head, size=sides)
             return Row(label=name, variant=load_variant(variant or "plain"), case=case)
     raise unknown("backbone", model, [*BACKBONES, *plugins.installed("backbone")])
 
 
-def case_of(name: str, *, image_size: int | None = None, data: str | None = None) -> Case:
-    """A backbone at an image size and for a data set, its own where none is given.
+def case_of(
+    name: str,
+    *,
+    image_size: int | None = None,
+    data: str | None = None,
+    head: str = "",
+    size: tuple[int, int] | None = None,
+) -> Case:
+    """A backbone at an image size and for a data set, its own where none is given, or those of its head's task.
 
     Raises:
-        UserError: naming the known backbones.
+        UserError: naming the known backbones or heads, or where a backbone has no stages for a head.
     """
     entry = find(name)
-    return Case(backbone=name, image_size=image_size or entry.image_size, data=data or entry.data)
+    if head and not entry.stages:
+        raise UserError(f"backbone {name} has no four stages at stride 4 to 32 for {head} to stand on")
+    own = DATA_OF[heads.find(head).task] if head else entry.data
+    return Case(backbone=name, image_size=image_size or entry.image_size, data=data or own, head=head, size=size)

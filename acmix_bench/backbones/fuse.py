@@ -29,6 +29,9 @@ from acmix_bench.ops.mix import Mix
 from acmix_bench.ops.native import kernels
 from acmix_bench.ops.native import operators as native
 from acmix_bench.ops.plain import Convolution
+from acmix_bench.ops.remember import Tensors
+
+POSITION_BYTES = 16 << 20  # of one operator's projected positions, which each size of map has its own of
 
 # Where a block of a library keeps its convolutions, and the BatchNorm that follows each. A block of ours, or of yours,
 # says so itself: by an attribute `followed_by_norm` of such pairs of names.
@@ -136,7 +139,7 @@ class FusedOperator(Fused):
         self.register_buffer("factor", factor)
         self.register_buffer("path", kernels.pack_kernel(path.kernel, groups, lanes))
         self.register_buffer("shift", shift)
-        self.positions: dict[tuple[int, int], Tensor] = {}  # by the map's size
+        self.positions = Tensors(POSITION_BYTES)  # by the map's size
 
     def forward(self, x: Tensor) -> Tensor:
         if kernels.lanes_of(self.path.dtype, len(self.factor) // self.heads) != self.path.shape[-1]:
@@ -163,10 +166,12 @@ class FusedOperator(Fused):
     def _position(self, height: int, width: int) -> Tensor:
         if torch.compiler.is_compiling():
             return project_coordinates(self.position, height, width)
-        if (height, width) not in self.positions:
+
+        def projected() -> Tensor:
             with torch.inference_mode(False), torch.no_grad():
-                self.positions[height, width] = project_coordinates(self.position, height, width)
-        return self.positions[height, width]
+                return project_coordinates(self.position, height, width)
+
+        return self.positions.get((height, width), projected)
 
 
 def fuse(model: nn.Module) -> nn.Module:

@@ -41,7 +41,7 @@ class Answer:
     problem: str = ""
 
 
-class _Told(Value):
+class Told(Value):
     """What weights tell of the images that they were trained on, each where it is told."""
 
     data: str | None = None
@@ -53,13 +53,13 @@ class _Told(Value):
     deviation: Json[tuple[Annotated[float, Field(gt=0)], ...]] | None = None
 
     @model_validator(mode="after")
-    def _of_one_or_three_channels(self) -> _Told:
+    def _of_one_or_three_channels(self) -> Told:
         if len(self.mean or ()) not in (0, 1, 3) or len(self.mean or ()) != len(self.deviation or ()):
             raise UserError("mean and deviation must be of 1 or 3 channels")
         return self
 
     @classmethod
-    def of(cls, weights: Path) -> _Told:
+    def of(cls, weights: Path) -> Told:
         """What a file tells.
 
         Raises:
@@ -67,6 +67,12 @@ class _Told(Value):
         """
         told = {key: text for key, text in description_of(weights).items() if key in cls.model_fields}
         return strict.validated(cls, told, where=str(weights))
+
+
+def splits_of(told: Told) -> data.Splits:
+    """A data set of no images, which are normalised as weights tell."""
+    nothing: Any = ()
+    return data.Splits(train=nothing, test=nothing, **told.model_dump(include={"mean", "deviation"}, exclude_none=True))
 
 
 def predict(model_name: str, weights: Path, pictures: Iterable[Path], *, top: int = 5) -> Iterator[Answer]:
@@ -78,7 +84,7 @@ def predict(model_name: str, weights: Path, pictures: Iterable[Path], *, top: in
     Raises:
         UserError: for weights that cannot be read, or are of another model.
     """
-    told, row = _Told.of(weights), row_of(model_name)
+    told, row = Told.of(weights), row_of(model_name)
     name, at, _ = model_name.rpartition("@") if re.search(r"@\d+$", model_name) else (model_name, "", "")
     size = row.case.image_size if at else told.image_size or row.case.image_size
     place = told.data or row.case.data
@@ -86,10 +92,7 @@ def predict(model_name: str, weights: Path, pictures: Iterable[Path], *, top: in
         raise UserError(f"{weights}: {place} has images of its own making; no picture can be made into one")
     names = IMAGENET if place == "imagenet" else told.classes
     names = names or [f"class {number}" for number in range(data.find(place).classes)]
-    nothing: Any = ()
-    splits = data.Splits(
-        train=nothing, test=nothing, **told.model_dump(include={"mean", "deviation"}, exclude_none=True)
-    )
+    splits = splits_of(told)
     fields = load_recipe(backbones.find(row.case.backbone).recipe).model_dump(include=set(Recipe.model_fields))
     known = told.model_dump(include={"interpolation", "crop"}, exclude_none=True)
     recipe = strict.validated(Recipe, fields | known, where=str(weights))

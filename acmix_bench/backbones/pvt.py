@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
@@ -35,7 +36,11 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """Patches, positions, blocks: (B, C_in, H, W) to (B, C, H / p, W / p) and the class token (B, C) or None."""
+    """Patches, positions, blocks: (B, C_in, H, W) to (B, C, H / p, W / p), whatever is left over at an edge dropped.
+
+    The positions are those of a map of `size`, and interpolated for any other, after PVT's code for detection. Where a
+    class token (1, 1, C) comes along, what becomes of it (B, C) is given in place of the map.
+    """
 
     def __init__(
         self,
@@ -49,25 +54,32 @@ class Stage(nn.Module):
     ) -> None:
         super().__init__()
         width = WIDTHS[stage]
+        self.size = size
         self.patches = nn.Conv2d(in_channels, width, PATCHES[stage], PATCHES[stage])
         self.norm = nn.LayerNorm(width)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if class_token else None
         self.pos_embed = nn.Parameter(torch.zeros(1, size**2 + class_token, width))
         self.blocks = nn.ModuleList(
             Block(attention(width, HEADS[stage], REDUCTIONS[stage]), width, MLP_RATIOS[stage], drop) for drop in drops
         )
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, class_token: Tensor | None = None) -> Tensor:
         x = self.patches(x)
         height, width = x.shape[-2:]
-        tokens = self.norm(x.flatten(2).transpose(1, 2))
-        if self.cls_token is not None:
-            tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
-        tokens = tokens + self.pos_embed
+        tokens = self.norm(x.flatten(2).transpose(1, 2)) + self._positions(height, width)
+        if class_token is not None:
+            first = (class_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1)
+            tokens = torch.cat([first, tokens], dim=1)
         for block in self.blocks:
             tokens = block(tokens, height, width)
-        pixels = tokens[:, -height * width :].transpose(1, 2).unflatten(2, (height, width))
-        return pixels, None if self.cls_token is None else tokens[:, 0]
+        return tokens[:, 0] if class_token is not None else tokens.transpose(1, 2).unflatten(2, (height, width))
+
+    def _positions(self, height: int, width: int) -> Tensor:
+        """(1, H W, C), without the class token's."""
+        positions = self.pos_embed[:, -(self.size**2) :]
+        if (height, width) == (self.size, self.size):
+            return positions
+        grid = positions.transpose(1, 2).unflatten(2, (self.size, self.size))
+        return F.interpolate(grid, (height, width), mode="bilinear").flatten(2).transpose(1, 2)
 
 
 class PVT(nn.Module):
@@ -76,7 +88,7 @@ class PVT(nn.Module):
     `drop_path` is the stochastic depth of the last block, rising from 0 in the first.
 
     Shape:
-        (B, in_channels, image_size, image_size) to (B, num_classes).
+        (B, in_channels, H, W) to (B, num_classes), H and W at least 32.
     """
 
     def __init__(
@@ -98,6 +110,7 @@ class PVT(nn.Module):
             last = stage == len(depths) - 1
             self.stages.append(Stage(attention, stage, rates.tolist(), in_channels, size, class_token=last))
             in_channels = WIDTHS[stage]
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, WIDTHS[-1]))
         self.norm = nn.LayerNorm(WIDTHS[-1], eps=1e-6)
         self.head = nn.Linear(WIDTHS[-1], num_classes)
         for name, parameter in self.named_parameters():
@@ -110,6 +123,7 @@ class PVT(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        for stage in self.stages:
-            x, token = stage(x)
-        return self.head(self.norm(token))
+        *before, last = self.stages
+        for stage in before:
+            x = stage(x)
+        return self.head(self.norm(last(x, self.cls_token)))

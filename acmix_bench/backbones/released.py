@@ -100,6 +100,8 @@ def released_to_ours(released: State, model: nn.Module, *, where: str, without: 
     names = {name: released_names(name, is_swin=hasattr(model, "patch_embed")) for name in model.state_dict()}
     theirs = [part for parts in names.values() for part in parts]
     released = _without_prefix(released, {*names, *theirs})
+    if "cls_token" in names and "stages.3.cls_token" in released:  # as this package once had it
+        released["cls_token"] = released.pop("stages.3.cls_token")
     if sum(name in released for name in names) / len(names) > sum(part in released for part in theirs) / len(theirs):
         names = {name: [name] for name in names}
     for name, wanted in model.state_dict().items():

@@ -93,7 +93,7 @@ ATTENTIONS = {
         summary="Swin's windows, with their relative position bias",
         make=_window,
         arguments="(channels, heads, window_size)",
-        call="x (B, H, W, channels), in shifted blocks with a mask (windows, L, L), to (B, H, W, channels)",
+        call="x (B, H, W, channels), and (rows, columns) by which its windows are shifted, to (B, H, W, channels)",
     ),
     "patchwise": Attention(
         summary="SAN's vector attention: a weight vector for each pixel of the window",

@@ -24,9 +24,7 @@ L queries of a tile, S keys of a tile.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache, wraps
 from typing import Any
 
 import torch
@@ -34,25 +32,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acmix_bench.ops.reflection import check_window, reflect
+from acmix_bench.ops.remember import constant
 
 # Both were measured on two x86 cores (docs/architecture.md, "The tile rule"), and move nothing but the speed.
 GATHER_COST = 16  # of one key and its value, in queries that attend to it
 GATHERED_BYTES = 2 << 20  # of keys at one time on a CPU; as many values come on top
-
-
-def _constant(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Remember tensors that follow from sizes alone. They serve training even when inference asked first."""
-
-    @lru_cache(maxsize=64)
-    def remembered(*sizes: Any) -> Tensor:
-        with torch.inference_mode(False):
-            return make(*sizes)
-
-    @wraps(make)
-    def either(*sizes: Any) -> Tensor:
-        return make(*sizes) if torch.compiler.is_compiling() else remembered(*sizes)
-
-    return either
 
 
 def project_coordinates(projection: nn.Linear, height: int, width: int) -> Tensor:
@@ -202,7 +186,7 @@ def _heads(x: Tensor, heads: int) -> Tensor:
     return x.flatten(1, -2).unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-@_constant
+@constant
 def _coordinates(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(H, W, 2): the x and y of every pixel, from -1 to 1."""
     x = torch.linspace(-1, 1, width, dtype=dtype, device=device)
@@ -210,7 +194,7 @@ def _coordinates(height: int, width: int, dtype: torch.dtype, device: torch.devi
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
-@_constant
+@constant
 def _tile_pixels(
     batch: int, height: int, width: int, tile: int, window: int, stride: int, device: torch.device
 ) -> Tensor:
@@ -232,7 +216,7 @@ def _tile_coordinates(size: int, tiles: int, tile: int, *, window: int, stride: 
     return reflect(wanted.clamp(max=size - 1 + pad), size)
 
 
-@_constant
+@constant
 def _tile_mask(tile: int, window: int, stride: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(T^2, S): 0 where the key is in the query's window, -inf elsewhere."""
     start = torch.arange(tile, device=device) * stride
@@ -243,7 +227,7 @@ def _tile_mask(tile: int, window: int, stride: int, dtype: torch.dtype, device: 
     return mask.masked_fill(~both, -math.inf).reshape(tile * tile, -1)
 
 
-@_constant
+@constant
 def _map_mask(height: int, width: int, window: int, stride: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(h w, H W): log of how often each pixel stands in each query's window, reflections included."""
     counts = []

@@ -23,8 +23,9 @@ class GlobalACmix(nn.Module):
 
     The authors never released their PVT. This is the plainest reading of "both paths share the projections": nothing
     is projected twice. PVT projects keys and values on the map reduced by R, so the convolution path sees these brought
-    back to H x W by their nearest neighbours. As in the released Swin, the fully connected layer has a bias, the output
-    projection belongs to the attention path, and the class token takes part in the attention alone.
+    back to H x W by their nearest neighbours; where R does not divide a side, the last ones serve what is left over. As
+    in the released Swin, the fully connected layer has a bias, the output projection belongs to the attention path, and
+    the class token takes part in the attention alone.
 
     The alternative is to project keys and values a second time at full size for the convolution path, with the same
     weights: the same parameters, and 2 C^2 H W more multiply-adds a block, which puts PVT-T-ACmix at 2.20 G where the
@@ -88,9 +89,7 @@ class GlobalACmix(nn.Module):
         maps = [q[:, -height * width :].unflatten(1, (height, width))]
         for tokens in kv.chunk(2, dim=-1):
             small = tokens[:, -rows * columns :].unflatten(1, (rows, columns))
-            if self.reduction > 1:
-                small = F.interpolate(small.permute(0, 3, 1, 2), (height, width)).permute(0, 2, 3, 1)
-            maps.append(small)
+            maps.append(_enlarged(small, self.reduction, height, width) if self.reduction > 1 else small)
         return torch.cat(maps, dim=-1)
 
     @staticmethod
@@ -112,3 +111,11 @@ class GlobalACmix(nn.Module):
             "rest": reducing + attends * channels**2 * tokens,
         }
         return macs | (self.convolution.cost(height, width) if self.paths != "attention" else {})
+
+
+def _enlarged(x: Tensor, times: int, height: int, width: int) -> Tensor:
+    """(B, h, w, C) to (B, H, W, C), where h = H // times: each pixel the one whose patch it is in, or is next to."""
+    x = F.interpolate(x.permute(0, 3, 1, 2), scale_factor=times)
+    if x.shape[-2:] != (height, width):
+        x = F.pad(x, (0, width - x.shape[3], 0, height - x.shape[2]), mode="replicate")
+    return x.permute(0, 2, 3, 1)

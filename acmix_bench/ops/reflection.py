@@ -7,6 +7,10 @@ from torch import Tensor
 from acmix_bench.errors import ShapeError
 
 
+class MapTooSmall(ShapeError):
+    """A map that is not larger than its reflection padding."""
+
+
 def check_window(height: int, width: int, window: int, *, is_axis: bool = True) -> None:
     """Reflection padding needs a map larger than the padding on each side.
 
@@ -14,12 +18,12 @@ def check_window(height: int, width: int, window: int, *, is_axis: bool = True) 
         is_axis: whether the window can be chosen; a backbone that sets its own has no smaller one.
 
     Raises:
-        ShapeError: naming both numbers.
+        MapTooSmall: naming both numbers.
     """
     pad = window // 2
     if min(height, width) <= pad:
         smaller = f"window {2 * min(height, width) - 1} or less, or " if is_axis else ""
-        raise ShapeError(
+        raise MapTooSmall(
             f"a {height}x{width} map is too small for attention window {window}: reflection padding by "
             f"{pad} needs at least {pad + 1} pixels each way; use {smaller}a larger image"
         )

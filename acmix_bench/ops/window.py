@@ -15,15 +15,17 @@ from acmix_bench.ops import reference
 from acmix_bench.ops.convolution import Axes, ConvolutionPath
 from acmix_bench.ops.cost import STAGES
 from acmix_bench.ops.mix import Kind, Mix, Paths
+from acmix_bench.ops.shifted import Sides, mask_of, of_the_map, rolled, rolled_back, whole_windows
 
 
 class WindowACmix(nn.Module):
     """Swin's window attention and the convolution path from one projection. Source: ACmix's released Swin.
 
-    As released: the fully connected layer has a bias; the convolution runs over the whole map as it comes (rolled, in
-    shifted blocks, so that it wraps round); the output projection belongs to the attention path alone, before the mix.
-    A map that does not divide into windows is padded for the attention, after Swin; the convolution does not see the
-    padding. With `paths="attention"` this is Swin's own window attention.
+    As released: the fully connected layer has a bias; the convolution runs over the whole map (rolled, in shifted
+    blocks, so that it wraps round); the output projection belongs to the attention path alone, before the mix.
+    A map that does not divide into windows is padded for the attention, after Swin. The convolution has a zero padding
+    of its own in the paper's formula, so it runs over the map without what was added for the windows. With
+    `paths="attention"` this is Swin's own window attention.
 
     Args:
         channels: C, divisible by `heads`.
@@ -31,7 +33,7 @@ class WindowACmix(nn.Module):
         axes: those of the convolution path, see `acmix_bench.ops.convolution.Axes`.
 
     Shape:
-        (B, H, W, C), and a mask (V, L, L) or None, to (B, H, W, C).
+        (B, H, W, C), and by how many rows and columns its windows are shifted, to (B, H, W, C).
     """
 
     def __init__(
@@ -59,24 +61,25 @@ class WindowACmix(nn.Module):
         if paths == "both":
             self.mix = Mix(mix)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, shift: Sides = (0, 0)) -> Tensor:
         height, width = x.shape[1:3]
         if self.paths == "conv":
-            return self.convolution(self.qkv(x))
-        qkv = self.qkv(F.pad(x, (0, 0, 0, -width % self.window_size[1], 0, -height % self.window_size[0])))
-        attended = self.proj(self._attend(qkv, mask))[:, :height, :width]
+            return rolled_back(self.convolution(self.qkv(rolled(x, shift))), shift)
+        qkv = self.qkv(whole_windows(x, self.window_size, shift))
+        attended = self.proj(self._attend(qkv, mask_of(qkv, self.window_size, shift)))
         if self.paths == "attention":
-            return attended
-        return self.mix(attended, self.convolution, qkv[:, :height, :width])
+            return of_the_map(attended, height, width, shift)
+        if qkv.shape[1:3] != x.shape[1:3]:
+            attended, qkv = (rolled(of_the_map(t, height, width, shift), shift) for t in (attended, qkv))
+        return rolled_back(self.mix(attended, self.convolution, qkv), shift)
 
     def _attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
         attend = reference.window_attention if self.implementation == "reference" else window_attention
         bias_LLN = self.relative_position_bias_table[relative_positions(self.window_size, qkv.device)]
         bias = bias_LLN.permute(2, 0, 1).to(qkv.dtype)
-        mask = None if mask is None else mask.to(qkv.dtype)
         return attend(qkv, bias, mask, heads=self.heads, window_size=self.window_size)
 
-    def macs(self, x: Tensor, mask: Tensor | None = None) -> dict[str, int]:
+    def macs(self, x: Tensor, shift: Sides = (0, 0)) -> dict[str, int]:
         """Multiply-adds of one image by stage. The output projection is the rest."""
         height, width, channels = x.shape[1:]
         pixels = height * width

@@ -1,4 +1,4 @@
-"""The paper's models: parameters to the last one, MACs, features, training, and every variant that fits."""
+"""The paper's models: parameters to the last one, MACs, training, and every variant that fits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch import nn
 from acmix_bench import backbones, data
 from acmix_bench.analysis.published import figures_of
 from acmix_bench.backbones.build import build
-from acmix_bench.backbones.features import STRIDES, Features
 from acmix_bench.meters.macs import count_layers
 from acmix_bench.spec import library
 
@@ -118,21 +117,6 @@ def losses_of_training(model: str, *, size: int, images: int, steps: int = 5) ->
 def test_a_few_steps_lower_the_loss_on_real_images(model: str) -> None:
     losses = losses_of_training(model, size=SMALL[backbones.find_model(model).case.backbone], images=8)
     assert losses[-1] < 0.9 * losses[0]
-
-
-@pytest.mark.parametrize("model", [f"{name}{kind}" for name in SMALL for kind in ("", "-acmix")])
-def test_features_are_those_of_four_stages(model: str) -> None:
-    row = backbones.find_model(model)
-    size = SMALL[row.case.backbone] // 32 * 32 or 32
-    if row.case.backbone == "resnet26":
-        size = 128
-    features = Features(built(model, size=size), row.case.backbone)
-    maps = features(torch.randn(1, 3, size, size))
-    assert [info["reduction"] for info in features.feature_info] == list(STRIDES)
-    shapes = [
-        (1, info["num_chs"], size // info["reduction"], size // info["reduction"]) for info in features.feature_info
-    ]
-    assert [tuple(m.shape) for m in maps] == shapes
 
 
 @pytest.mark.skipif(not FULL, reason="full sizes run in nox -s full")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise, product
+
 import pytest
 import timm
 import torch
@@ -26,17 +28,40 @@ from acmix_bench.spec import library
     window=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     height=st.integers(2, 9),
     width=st.integers(2, 9),
-    masked=st.booleans(),
+    shift=st.tuples(st.integers(0, 3), st.integers(0, 3)),
 )
-def test_window_production_equals_reference(axes, kernel_size, heads, window, height, width, masked) -> None:
+def test_window_production_equals_reference(axes, kernel_size, heads, window, height, width, shift) -> None:
     production, literal = pair(WindowACmix, 4 * heads, heads, window, kernel_size=kernel_size, **axes)
-    pixels = window[0] * window[1]
-    windows = -(-height // window[0]) * -(-width // window[1])
-    mask = torch.randn(windows, pixels, pixels, dtype=torch.float64) if masked else None
+    shift = tuple(min(by, edge - 1) for by, edge in zip(shift, window, strict=True))
     x = torch.randn(2, height, width, 4 * heads, dtype=torch.float64)
-    if axes["paths"] == "conv":
-        mask = None
-    assert worst_difference(At(production, mask), At(literal, mask), x) < 1e-10
+    assert worst_difference(At(production, shift), At(literal, shift), x) < 1e-10
+
+
+@pytest.mark.parametrize("paths", ["attention", "both"])
+@pytest.mark.parametrize("shift", [(0, 0), (3, 3), (3, 0)])
+def test_window_attention_is_swins_on_a_map_that_is_padded(paths: str, shift: tuple[int, int]) -> None:
+    """Cut by hand out of the padded map: a shifted grid begins with a part of a window and ends with the rest."""
+    layer = WindowACmix(8, 2, (7, 7), paths=paths).double()
+    x = torch.randn(2, 10, 16, 8, dtype=torch.float64)
+    q, k, v = layer.qkv(F.pad(x, (0, 0, 0, 5, 0, 4))).unflatten(-1, (3, 2, 4)).unbind(3)
+    table = layer.relative_position_bias_table.view(13, 13, 2)
+    attended = torch.empty(2, 14, 21, 8, dtype=torch.float64)
+    rows, columns = (
+        list(pairwise(sorted({0, *range(by, size, 7), size}))) for size, by in zip((14, 21), shift, strict=True)
+    )
+    for (top, bottom), (left, right) in product(rows, columns):
+        here = [(y, x_) for y in range(top, bottom) for x_ in range(left, right)]
+        bias = torch.stack([torch.stack([table[a - c + 6, b - d + 6] for c, d in here]) for a, b in here])
+        q_, k_, v_ = (t[:, top:bottom, left:right].flatten(1, 2) for t in (q, k, v))
+        weights = (torch.einsum("blne,bmne->blmn", q_, k_) / 2 + bias).softmax(2)
+        out = torch.einsum("blmn,bmne->blne", weights, v_)
+        attended[:, top:bottom, left:right] = out.reshape(2, bottom - top, right - left, 8)
+    wanted = layer.proj(attended[:, :10, :16])
+    if paths == "both":
+        alpha, beta = layer.mix.weights()
+        convolved = layer.convolution(layer.qkv(x.roll((-shift[0], -shift[1]), (1, 2)))).roll(shift, (1, 2))
+        wanted = alpha * wanted + beta * convolved
+    torch.testing.assert_close(layer(x, shift), wanted, rtol=0, atol=1e-10)
 
 
 @given(
@@ -46,13 +71,23 @@ def test_window_production_equals_reference(axes, kernel_size, heads, window, he
     rows=st.integers(1, 3),
     columns=st.integers(1, 3),
     class_token=st.booleans(),
+    left_over=st.integers(0, 2),
 )
-def test_global_production_equals_reference(axes, heads, reduction, rows, columns, class_token) -> None:
+def test_global_production_equals_reference(axes, heads, reduction, rows, columns, class_token, left_over) -> None:
     class_token = class_token and reduction == 1
-    height, width = rows * reduction, columns * reduction
+    height, width = rows * reduction, columns * reduction + min(left_over, reduction - 1)
     production, literal = pair(GlobalACmix, 4 * heads, heads, reduction, **axes)
     x = torch.randn(2, height * width + class_token, 4 * heads, dtype=torch.float64)
     assert worst_difference(At(production, height, width), At(literal, height, width), x) < 1e-10
+
+
+def test_the_convolution_path_sees_each_pixels_own_patch_of_the_reduced_map() -> None:
+    layer = GlobalACmix(8, 2, 3, paths="conv").double()
+    q, kv = torch.randn(2, 7 * 11, 8, dtype=torch.float64), torch.randn(2, 2 * 3, 16, dtype=torch.float64)
+    maps = layer._maps(q, kv, 7, 11)
+    for y, x in product(range(7), range(11)):
+        patch = min(y // 3, 1) * 3 + min(x // 3, 2)
+        assert torch.equal(maps[:, y, x], torch.cat([q[:, y * 11 + x], kv[:, patch]], dim=1))
 
 
 def literal_vector_attention(layer: PatchwiseACmix, x: torch.Tensor) -> torch.Tensor:
@@ -122,9 +157,9 @@ def test_costs_are_what_is_multiplied(paths: str, shift: str) -> None:
         assert sum(vector.macs(x).values()) == multiplied(vector, x)
 
 
-@pytest.mark.parametrize("size", [64, 96, 224])
+@pytest.mark.parametrize("size", [56, 112, 224])
 def test_the_attention_path_alone_is_swins_own_attention(size: int) -> None:
-    """Sizes that do not divide into windows included: the same weights give timm's own output."""
+    """Where sizes divide into windows, the same weights give timm's own output; timm rolls a padded map otherwise."""
     plain = timm.create_model("swin_tiny_patch4_window7_224", img_size=size, num_classes=10).eval()
     variant = library.load_variant("attention-only")
     ours = build("swin-t", variant, in_channels=3, num_classes=10, image_size=size).eval()
