@@ -49,6 +49,9 @@ def full(session: nox.Session) -> None:
     long = (
         "cli/test_walk.py",
         "cli/test_train_imagenet.py",
+        "cli/test_dense.py",
+        "cli/test_registry.py",
+        "heads/test_every_backbone.py",
         "runs/test_sweep.py",
         "runs/test_disk.py",
         "test_hostile.py",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from acmix_bench import backbones, data, meters
+from acmix_bench import backbones, data, heads, meters
 from acmix_bench.analysis.compare import Comparison, baselines_of, compare
 from acmix_bench.cores import usable_cores
 from acmix_bench.errors import Terminated, UserError
@@ -49,15 +49,17 @@ def rows_of(experiment: Experiment, extra: Sequence[str] = ()) -> list[Row]:
         UserError: for an unknown name.
     """
     if not experiment.models:
-        case = backbones.case_of(experiment.backbone, image_size=experiment.image_size, data=experiment.data)
+        place = experiment.model_dump(include={"image_size", "data", "head", "size"})
+        case = backbones.case_of(experiment.backbone, **place)
         return [implemented(row, experiment) for row in library.variant_rows(experiment, case, extra)]
-    elsewhere = experiment.image_size or experiment.data or experiment.backbone != DEFAULT_BACKBONE
-    if extra or elsewhere:
+    if extra or experiment.image_size or experiment.backbone != DEFAULT_BACKBONE or experiment.head or experiment.size:
         raise UserError(
-            f"experiment {experiment.name} compares models, whose names say all: --variant, backbone, image_size and "
-            "data have no effect there (a size is written MODEL@SIZE)"
+            f"experiment {experiment.name} compares models, whose names say all: --variant, backbone, image_size, head "
+            "and size have no effect there (they are written BACKBONE-VARIANT+HEAD@SIZE)"
         )
-    return [implemented(backbones.find_model(name), experiment) for name in experiment.models]
+    rows = [implemented(backbones.find_model(name), experiment) for name in experiment.models]
+    on = {"data": experiment.data} if experiment.data else {}
+    return [row.model_copy(update={"case": row.case.model_copy(update=on)}) for row in rows]
 
 
 def implemented(row: Row, experiment: Experiment) -> Row:
@@ -268,17 +270,19 @@ def row_to_train(model: str | None, variant: str | None, settings: Sequence[str]
         raise UserError("give a model or a variant, not both: a model names its variant, as in nano-acmix")
     experiment = library.with_settings(named("train"), settings)
     if model:
-        row = backbones.find_model(model)
-        case = row.case.model_copy(update={"data": experiment.data} if experiment.data else {})
-        if experiment.image_size or experiment.backbone != DEFAULT_BACKBONE:
+        if experiment.image_size or experiment.backbone != DEFAULT_BACKBONE or experiment.head or experiment.size:
             raise UserError(f"{model} names its backbone and size; write the size as {model.partition('@')[0]}@SIZE")
-        return implemented(row.model_copy(update={"case": case}), experiment), experiment
-    variants = library.expand(variant or "acmix", library.load_variant("acmix"))
-    if len(variants) > 1:
-        raise UserError(f"--variant {variant}: train takes one variant; ablate takes a grid")
-    case = backbones.case_of(experiment.backbone, image_size=experiment.image_size, data=experiment.data)
-    label = f"{experiment.backbone}-{variant or 'acmix'}"
-    return implemented(Row(label=label, variant=variants[0], case=case), experiment), experiment
+        (row,) = rows_of(experiment.model_copy(update={"models": (model,)}))
+    else:
+        variants = library.expand(variant or "acmix", library.load_variant("acmix"))
+        if len(variants) > 1:
+            raise UserError(f"--variant {variant}: train takes one variant; ablate takes a grid")
+        place = experiment.model_dump(include={"image_size", "data", "head", "size"})
+        case = backbones.case_of(experiment.backbone, **place)
+        label = f"{experiment.backbone}-{variant or 'acmix'}"
+        row = implemented(Row(label=label, variant=variants[0], case=case), experiment)
+    task = heads.find(row.case.head).task if row.case.head else "classify"
+    return row, experiment.model_copy(update={"meters": (meters.of_task(task),)})
 
 
 def fitting(plan: Plan, insisted: Collection[str], misfits: Misfits) -> Mapping[str, str]:

@@ -9,7 +9,18 @@ from collections.abc import Iterable, Sequence
 WAITED_IN_VAIN = "the other version did not come to be timed in turns"
 MOST_NAMES, NEAR_NAMES = 10, 5  # of those that an error lists, and of more than those
 LONGEST = 1000  # characters of the line
-LISTED = ("name", "variant", "experiment", "operator", "backbone", "data set", "meter", "axis", "key of the protocol")
+LISTED = (
+    "name",
+    "variant",
+    "experiment",
+    "operator",
+    "backbone",
+    "head",
+    "data set",
+    "meter",
+    "axis",
+    "key of the protocol",
+)
 
 
 class UserError(Exception):

@@ -27,11 +27,15 @@ LAYERS = [
     "ops.__init__",
     "meters.__init__",
     "spec",
+    "heads.__init__",
     "backbones.__init__",
     "data.__init__",
     "ops",
     "data",
     "backbones",
+    "heads",
+    "tasks.__init__",
+    "tasks",
     "train",
     "meters",
     "runs",
@@ -43,7 +47,7 @@ LAYERS = [
     "cli",
     "__main__",
 ]
-TABLES = ["ops.__init__", "backbones.__init__", "data.__init__", "meters.__init__"]
+TABLES = ["ops.__init__", "backbones.__init__", "data.__init__", "meters.__init__", "heads.__init__", "tasks.__init__"]
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
 
@@ -97,7 +101,7 @@ def test_imports_go_downward_only(path: Path) -> None:
         assert layer(name) < layer(module) or beside, f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("package", ["ops", "backbones", "data", "meters", "train"])
+@pytest.mark.parametrize("package", ["ops", "backbones", "heads", "data", "meters", "tasks", "train"])
 def test_only_tables_of_contents_import_in_the_bodies_of_functions(package: str) -> None:
     """Else a cell's key would not follow it: what is chosen when a cell runs is named by `run.code.code_of`."""
     named = {"meters.subject": {"backbones.fuse"}}

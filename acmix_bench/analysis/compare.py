@@ -233,17 +233,25 @@ def median_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> fl
 def _scores(
     records: list[Record], baseline: list[Record] | None, names: Sequence[str], confidence: float
 ) -> dict[str, Score]:
-    """Of every meter that repeats over seeds, by the first of its metrics."""
+    """Of every meter that repeats over seeds, as `scores_of` names them."""
     scores: dict[str, Score] = {}
     for name in names:
-        ours, difference = by_seed(records, name), None
-        if not ours:
-            continue
-        if pairs := paired_by_repeat(ours, by_seed(baseline or [], name)):
-            difference = stats.mean([a - b for a, b in pairs], confidence=confidence)
-            difference = stats.at_least(difference, margin=resolution(records, name))
-        scores[name] = Score(mean=stats.mean(list(ours.values())), difference=difference)
+        for key, metric in scores_of(name).items():
+            ours, difference = by_seed(records, name, metric), None
+            if not ours:
+                continue
+            if pairs := paired_by_repeat(ours, by_seed(baseline or [], name, metric)):
+                difference = stats.mean([a - b for a, b in pairs], confidence=confidence)
+                difference = stats.at_least(difference, margin=resolution(records, name))
+            scores[key] = Score(mean=stats.mean(list(ours.values())), difference=difference)
     return scores
+
+
+def scores_of(meter: str) -> dict[str, Metric]:
+    """Of a meter that repeats over seeds: its first score under its name, others with a title by their keys."""
+    first = score_of(meter)
+    others = {metric.key: metric for metric in meters.find(meter).metrics[1:] if metric.title}
+    return {meter: first, **others} if first else {}
 
 
 def score_of(meter: str) -> Metric | None:
@@ -252,9 +260,9 @@ def score_of(meter: str) -> Metric | None:
     return found.metrics[0] if found.repeats == "seeds" and found.metrics else None
 
 
-def by_seed(records: list[Record], meter: str) -> dict[int, float]:
-    """A meter's score by training seed; empty for a meter that has none."""
-    score = score_of(meter)
+def by_seed(records: list[Record], meter: str, metric: Metric | None = None) -> dict[int, float]:
+    """A meter's score by training seed, the first where not said which; empty for a meter that has none."""
+    score = metric or score_of(meter)
     return _by_repeat(records, meter, lambda record: record.values.get(score.key)) if score else {}
 
 

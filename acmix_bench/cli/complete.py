@@ -33,7 +33,10 @@ def variants(incomplete: str) -> list[str]:
 
 
 def models(incomplete: str) -> list[str]:
-    """Backbones; behind one and a hyphen, its variants."""
+    """Backbones; behind one and a hyphen, its variants; behind a plus, heads."""
+    if "+" in incomplete:
+        model = incomplete.rpartition("+")[0]
+        return _beginning(incomplete, [f"{model}+{head}" for head in OURS["head"]])
     known = [name for name in (*OURS["backbone"], *plugins.installed("backbone")) if name != "operator-C"]
     known += [f"operator-{channels}" for channels in (64, 128, 256, 512)]
     begun = [name for name in known if incomplete.startswith(f"{name}-")]

@@ -242,7 +242,7 @@ def train(
     """
     from acmix_bench import ablate as flow
     from acmix_bench.runs import local
-    from acmix_bench.runs.training import LOG, Wishes, train_watched
+    from acmix_bench.runs.training import LOG, Wishes, told, train_watched
     from acmix_bench.train.devices import rank
 
     row, experiment = flow.row_to_train(model, variant, settings or [])
@@ -265,9 +265,10 @@ def train(
         return
     last = epochs[-1]
     if as_json:
-        print(json.dumps({"top1": last.top1, "epochs": [dataclasses.asdict(epoch) for epoch in epochs]}))
+        each = [{"loss": epoch.loss, **epoch.scores, **dataclasses.asdict(epoch)} for epoch in epochs]
+        print(json.dumps({**last.scores, "epochs": [{k: v for k, v in one.items() if k != "scores"} for one in each]}))
         return
-    print(f"top-1 {100 * last.top1:.2f} %")
+    print(told(last.scores))
     if out:
         print(f"Weights, checkpoint and {LOG}: {out}/")
 

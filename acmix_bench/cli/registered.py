@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from acmix_bench import backbones, data, meters, ops
+from acmix_bench import backbones, data, heads, meters, ops
 from acmix_bench.spec import library, plugins
+from acmix_bench.spec.axis import Axis
+from acmix_bench.spec.meter import Meter
 from acmix_bench.spec.variant import AXES
 
 OURS: dict[str, Mapping[str, Any]] = {
     "operator": ops.OPERATORS,
     "backbone": backbones.BACKBONES,
-    "data set": {**data.DATASETS, f"{data.FOLDER}PATH": data.FOLDER_SUMMARY},
+    "head": heads.HEADS,
+    "data set": {**data.DATASETS, **{f"{form}PATH": summary for form, summary in data.OWN.items()}},
     "meter": meters.METERS,
     "axis": {axis: declared for axis, declared in AXES.items() if axis != "options"},
+}
+
+
+# What each kind but operators is declared as.
+FORMS: dict[type, str] = {
+    backbones.Backbone: "backbone",
+    heads.Head: "head",
+    data.DataSet: "data set",
+    Meter: "meter",
+    Axis: "axis",
 }
 
 

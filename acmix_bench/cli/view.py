@@ -16,13 +16,12 @@ import typer
 from acmix_bench import backbones, data
 from acmix_bench.cli import complete
 from acmix_bench.cli.common import JsonOption, ResultsOption, is_watched, note
-from acmix_bench.cli.registered import OURS, all_names
+from acmix_bench.cli.registered import FORMS, OURS, all_names
 from acmix_bench.errors import UserError, unknown
 from acmix_bench.ops.native import build
 from acmix_bench.spec import library, plugins, strict
 from acmix_bench.spec.axis import Axis
 from acmix_bench.spec.cell import Row
-from acmix_bench.spec.meter import Meter
 from acmix_bench.spec.variant import AXES, IMPLEMENTATIONS, Variant
 
 STYLES = ("text", "md", "csv", "tex", "json", "parquet")
@@ -62,6 +61,7 @@ SECTIONS: dict[str, tuple[str, Callable[[], Mapping[str, str]]]] = {
     ),
     "operators": ("Operators", partial(_entries, "operator")),
     "backbones": ("Backbones", partial(_entries, "backbone")),
+    "heads": ("Heads of dense tasks, BACKBONE-VARIANT+HEAD", partial(_entries, "head")),
     "data": ("Data sets", partial(_entries, "data set")),
     "meters": ("Meters", partial(_entries, "meter")),
     "axes": ("Axes of --variant", partial(_entries, "axis")),
@@ -131,12 +131,11 @@ def show(
         if name in ours or name in plugins.installed(kind):
             _print_entry(kind, name, ours[name] if name in ours else plugins.load(kind, name, known=ours))
             found = True
-    if name.startswith(data.FOLDER) and not found:
+    if data.is_own(name) and not found:
         _print_entry("data set", name, data.find(name))
     elif ":" in name and not found:
         entry = plugins.load("name", name, known={})
-        kinds = {backbones.Backbone: "backbone", data.DataSet: "data set", Meter: "meter", Axis: "axis"}
-        _print_entry(kinds.get(type(entry), "operator"), name, entry)
+        _print_entry(FORMS.get(type(entry), "operator"), name, entry)
     elif not found and (model := _model(name)):
         _print_model(model)
     elif not found:
@@ -165,11 +164,10 @@ def _print_model(row: Row) -> None:
     print(f"{row.label}: {backbones.find(case.backbone).summary}")
     print(f"  variant: {row.variant.summary}")
     print(f"  axes: {', '.join(f'{axis}={value}' for axis, value in changes.items())}")
-    print(f"  input: {case.image_size}x{case.image_size}, of {case.data}")
+    print(f"  input: {'x'.join(map(str, case.input_size))}, of {case.data}")
     print(f"  recipe: {backbones.find(case.backbone).recipe}")
     for kind, figure in figures_of(row).items():
-        top1 = f", top-1 {figure.top1:g} %" if figure.top1 else ""
-        print(f"  {kind}: {figure.params_m:g} M parameters, {figure.macs_g:g} G MACs (FLOPs){top1}; {figure.source}")
+        print(f"  {kind}: {figure}; {figure.source}")
 
 
 def _print_entry(kind: str, name: str, entry: Any) -> None:

@@ -17,7 +17,7 @@ from acmix_bench.errors import UserError
 if TYPE_CHECKING:
     from acmix_bench.report.table.grid import Table
     from acmix_bench.spec.cell import Cell
-    from acmix_bench.train.evaluate import Scores
+    from acmix_bench.tasks.classify import Scores
 
 ModelOption = Annotated[
     str,
@@ -49,27 +49,46 @@ def import_weights(
 
 
 def predict(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images to classify.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images to classify, or to draw on.")],
     model: ModelOption,
     weights: WeightsOption,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for the drawings of a model that segments or detects.")
+    ] = None,
 ) -> None:
-    """Print the five most likely classes of each image.
+    """Print the five most likely classes of each image, or draw label maps, or boxes and masks, over it as PNG.
 
     An image that cannot be read is told on stderr and holds up no other; the exit code is then 1.
 
-    Example: acmix-bench predict --model swin-t-acmix --weights swin-t-acmix.safetensors cat.jpg
+    \b
+    Examples:
+      acmix-bench predict --model swin-t-acmix --weights swin-t-acmix.safetensors cat.jpg
+      acmix-bench predict --model pvt-s-acmix+mask-rcnn@800x1333 --weights coco.safetensors cat.jpg --out drawn
     """
-    from acmix_bench.backbones.predict import predict as classify
-
+    row = backbones.find_model(model)
+    if row.case.head and out is None:
+        raise UserError(f"{model}: say with --out in which folder its drawings go")
     failed = 0
-    for answer in classify(model, weights, images):
-        if answer.problem:
-            failed += 1
-            note(f"error: {answer.problem}")
-            continue
-        print(answer.path)
-        for name, probability in answer.classes:
-            print(f"  {100 * probability:6.2f} %  {name}", flush=True)
+    if out is not None:
+        from acmix_bench.runs.drawing import draw
+
+        for drawn in draw(row, weights, images, out):
+            failed += bool(drawn.problem)
+            if drawn.problem:
+                note(f"error: {drawn.problem}")
+            else:
+                print(f"{drawn.out}: {drawn.found}", flush=True)
+    else:
+        from acmix_bench.backbones.predict import predict as classify
+
+        for answer in classify(model, weights, images):
+            if answer.problem:
+                failed += 1
+                note(f"error: {answer.problem}")
+                continue
+            print(answer.path)
+            for name, probability in answer.classes:
+                print(f"  {100 * probability:6.2f} %  {name}", flush=True)
     if failed:
         note(f"{failed} of {len(images)} images have no answer")
         raise typer.Exit(1)
@@ -112,6 +131,9 @@ def evaluate(
     for line in (told and f"weights {told} in {weights}", splits.told):
         if line:
             note(line)
+    if isinstance(scores, dict):
+        _show_dense(cell, scores, as_json=as_json)
+        return
     names = splits.class_names or [str(number) for number in range(len(scores.by_class))]
     classes = [{"class": n, "right": r, "images": i} for n, (r, i) in zip(names, scores.by_class, strict=True)]
     if as_json:
@@ -120,6 +142,18 @@ def evaluate(
         return
     is_ready = hasattr(splits.test[0][0], "shape")
     show([_table(cell, scores, is_ready=is_ready), *([_class_table(classes)] if per_class else [])])
+
+
+def _show_dense(cell: Cell, scores: dict[str, float | None], *, as_json: bool) -> None:
+    """The numbers of a dense task, a line each."""
+    from acmix_bench.cli.terminal import show
+    from acmix_bench.report.table.grid import Table
+
+    if as_json:
+        print(json.dumps({"model": cell.row.label, "data": cell.row.case.data} | scores, indent=1))
+        return
+    rows = [[name, "-" if value is None else f"{100 * value:.2f}"] for name, value in scores.items()]
+    show([Table(title=f"{cell.row.label} on {cell.row.case.data}", header=["score", "%"], rows=rows)])
 
 
 def _as_trained(model: str | None, settings: list[str], told: dict[str, str]) -> tuple[str | None, list[str]]:

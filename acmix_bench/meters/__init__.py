@@ -10,7 +10,7 @@ from typing import Any
 
 from acmix_bench.spec import plugins
 from acmix_bench.spec.meter import Meter, Metric
-from acmix_bench.spec.recipe import Recipe
+from acmix_bench.spec.recipe import DenseRecipe, Recipe
 
 
 def _params(subject: Any) -> dict[str, Any]:
@@ -55,9 +55,22 @@ def _accuracy(subject: Any) -> dict[str, Any]:
     return measure(subject)
 
 
+def _miou(subject: Any) -> dict[str, Any]:
+    from acmix_bench.meters.dense import miou
+
+    return miou(subject)
+
+
+def _ap(subject: Any) -> dict[str, Any]:
+    from acmix_bench.meters.dense import ap
+
+    return ap(subject)
+
+
 _MACHINE = ("device", "dtype", "threads")
 _TIMING = (*_MACHINE, "allocator", "layout", "batch", "seconds", "precision")
 _TRAINING = (*_MACHINE, "layout", "data_root", "workers", *Recipe.model_fields)
+_DENSE = (*_TRAINING, *(name for name in DenseRecipe.model_fields if name not in Recipe.model_fields))
 
 METERS: dict[str, Meter] = {
     "params": Meter(
@@ -119,8 +132,40 @@ METERS: dict[str, Meter] = {
         repeats="seeds",
         trains=True,
         reads_data=True,
+        task="classify",
+    ),
+    "miou": Meter(
+        summary="mean intersection over union on held-out images after training a head that segments",
+        measure=_miou,
+        metrics=(
+            Metric(key="miou", title="mIoU", unit="percent"),
+            Metric(key="pixel_accuracy", title="pixel\naccuracy", unit="percent"),
+        ),
+        reads=_DENSE,
+        repeats="seeds",
+        trains=True,
+        reads_data=True,
+        task="segment",
+    ),
+    "ap": Meter(
+        summary="COCO's average precision of boxes and masks on held-out images after training a head that detects",
+        measure=_ap,
+        metrics=(
+            Metric(key="box_ap", title="box AP", unit="percent"),
+            Metric(key="mask_ap", title="mask AP", unit="percent"),
+        ),
+        reads=_DENSE,
+        repeats="seeds",
+        trains=True,
+        reads_data=True,
+        task="detect",
     ),
 }
+
+
+def of_task(task: str) -> str:
+    """The meter that scores what a model has learned to do."""
+    return next(name for name, meter in METERS.items() if meter.task == task)
 
 
 def find(name: str) -> Meter:

@@ -36,6 +36,7 @@ MOVES = {
     # Their backward passes put numbers back where they came from.
     *("select_backward", "slice_backward", "col2im", "reflection_pad2d_backward", "max_pool2d_with_indices_backward"),
     *("upsample_nearest2d_backward", "index_add", "index_add_", "index_put", "index_put_", "_index_put_impl_"),
+    *("new_full", "nonzero"),
     *("scatter_add", "scatter_add_", "scatter", "as_strided_", "_unsafe_index", "_unsafe_index_put"),
     "pack_projection",  # of the operator in C++
 }
@@ -59,7 +60,9 @@ FREE = {
     *("cudnn_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit", "batch_norm_backward"),
     *("_adaptive_avg_pool2d", "avg_pool2d", "_adaptive_avg_pool2d_backward", "avg_pool2d_backward", "lerp"),
     *("_safe_softmax", "amax", "eq", "ne", "lt", "le", "gt", "ge", "logical_not", "bitwise_and"),
-    *("bitwise_not", "__and__"),
+    *("bitwise_not", "__and__", "log2", "floor"),
+    # What interpolates: maps, and regions of them.
+    *("upsample_bilinear2d", "upsample_bilinear2d_backward", "roi_align", "_roi_align_backward"),
 }
 
 

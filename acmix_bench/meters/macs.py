@@ -39,14 +39,22 @@ Shapes = Callable[[Iterable[Tensor]], AbstractContextManager[Any]]
 # Modules that cost nothing by the field's convention, by library and class: none multiplies by weights and adds.
 FREE = {
     *(f"torch.{name}" for name in ("BatchNorm2d", "LayerNorm", "ReLU", "GELU", "Softmax", "Identity", "Dropout")),
-    *(f"torch.{name}" for name in ("Flatten", "MaxPool2d", "AdaptiveAvgPool2d")),
+    *(f"torch.{name}" for name in ("Flatten", "MaxPool2d", "AdaptiveAvgPool2d", "GroupNorm", "Dropout2d", "Upsample")),
     *(f"timm.{name}" for name in ("DropPath", "FastAdaptiveAvgPool")),
+    *(f"torchvision.{name}" for name in ("LastLevelMaxPool", "MultiScaleRoIAlign")),
+    "acmix_bench.AsTheyAre",
 }
 # Modules whose own forward multiplies nothing beside its layers, by library and class, and all of this package. Any
 # other may: nn.MultiheadAttention does.
 WRITTEN_OUT = {
     *(f"torch.{name}" for name in ("Sequential", "ModuleList", "ModuleDict")),
-    *(f"torchvision.{name}" for name in ("Bottleneck", "BasicBlock", "ResNet")),
+    *(f"torchvision.{name}" for name in ("Bottleneck", "BasicBlock", "ResNet", "Conv2dNormActivation")),
+    *(f"torchvision.{name}" for name in ("FeaturePyramidNetwork", "LastLevelP6P7", "RPNHead", "TwoMLPHead")),
+    *(f"torchvision.{name}" for name in ("FastRCNNPredictor", "MaskRCNNHeads", "MaskRCNNPredictor", "RetinaNetHead")),
+    "torchvision.FastRCNNConvFCHead",
+    *(f"torchvision.{name}" for name in ("RetinaNetClassificationHead", "RetinaNetRegressionHead")),
+    *(f"segmentation_models_pytorch.{name}" for name in ("UPerNetDecoder", "PSPModule", "FPNLateralBlock")),
+    "segmentation_models_pytorch.Conv2dReLU",
     *(f"timm.{name}" for name in ("ClassifierHead", "Mlp", "PatchEmbed", "PatchMerging", "SelectAdaptivePool2d")),
     *(f"timm.{name}" for name in ("SwinTransformer", "SwinTransformerBlock", "SwinTransformerStage")),
 }
@@ -76,7 +84,8 @@ def _counted(subject: Subject) -> dict[str, Any]:
         try:
             counted |= count_by(count, shapes)
         except Exception as error:  # noqa: BLE001 - what a counter cannot trace must not cost the closed form
-            counted[f"{name}_failed"] = {f"{type(error).__name__}: {error}": 1}
+            told = (str(error).splitlines() or [""])[0]
+            counted[f"{name}_failed"] = {f"{type(error).__name__}: {told}": 1}
     return counted
 
 
@@ -128,8 +137,10 @@ def count_layers(model: nn.Module, image: Tensor) -> tuple[list[dict[str, Any]],
     def visit(name: str, module: nn.Module) -> None:
         if hasattr(module, "macs"):
             hooks.append(module.register_forward_hook(lambda m, args, _: add(name, m, own_formula(m, args))))
-        elif type(module) in (nn.Conv2d, nn.Linear):
-            hooks.append(module.register_forward_hook(lambda m, _, out: add(name, m, {"rest": _linear_macs(m, out)})))
+        elif type(module) in (nn.Conv2d, nn.Linear, nn.ConvTranspose2d):
+            hooks.append(
+                module.register_forward_hook(lambda m, args, out: add(name, m, {"rest": _linear_macs(m, args[0], out)}))
+            )
         elif _qualified(module) == "timm.WindowAttention":
             hooks.append(module.register_forward_hook(lambda m, args, _: add(name, m, _window_attention_macs(args[0]))))
         elif any(True for _ in module.children()):
@@ -157,10 +168,14 @@ def count_layers(model: nn.Module, image: Tensor) -> tuple[list[dict[str, Any]],
     return layers, dict(unlisted)
 
 
-def _linear_macs(module: nn.Conv2d | nn.Linear, out: Tensor) -> int:
-    """Every weight is used once for each output position of one image."""
-    positions = out[0].numel() // out.shape[1] if isinstance(module, nn.Conv2d) else out[0].numel() // out.shape[-1]
-    return module.weight.numel() * positions
+def _linear_macs(module: nn.Conv2d | nn.Linear | nn.ConvTranspose2d, x: Tensor, out: Tensor) -> int:
+    """Every weight is used once for each output position, of a transposed convolution for each of the input.
+
+    Positions are those of the one image that the model gets, be it cut into windows or regions.
+    """
+    counted = x if isinstance(module, nn.ConvTranspose2d) else out
+    channels = counted.shape[-1] if isinstance(module, nn.Linear) else counted.shape[1]
+    return module.weight.numel() * (counted.numel() // channels)
 
 
 def own_formula(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, int]:
@@ -204,6 +219,8 @@ def _qualified(module: nn.Module) -> str:
 
 def count_with_fvcore(model: nn.Module, image: Tensor) -> dict[str, Any]:
     """What fvcore's FlopCountAnalysis counts (it calls one multiply-add one flop), and what it does not."""
+    if not getattr(model, "can_be_traced", True):
+        raise UserError("it cuts out regions by their values, which a tracer cannot follow")
     logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
     analysis = FlopCountAnalysis(model, image)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)

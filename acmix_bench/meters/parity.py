@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from acmix_bench.meters.ledger import Bookkeeper, arithmetic
 from acmix_bench.meters.subject import Subject
@@ -47,7 +48,7 @@ def _difference(subject: Subject, variant: Variant, image: Tensor) -> float:
     model = subject.prepare(model)
     (ours, our_gradient), (theirs, their_gradient) = _run(model, image), _run(other, image)
     with torch.no_grad():  # which may be other code
-        differences = [(out - theirs).abs().max() / theirs.abs().max() for out in (ours, model(image))]
+        differences = [(out - theirs).abs().max() / theirs.abs().max() for out in (ours, _answer(model, image))]
     differences.append((our_gradient - their_gradient).abs().max() / their_gradient.abs().max())
     largest = torch.stack(differences).max().item()
     return largest if math.isfinite(largest) else 1.0  # NaN agrees with nothing
@@ -66,10 +67,16 @@ def _move_norms(model: nn.Module) -> None:
                     values.data.uniform_(0.5, 1.5, generator=draw)
 
 
+def _answer(model: nn.Module, image: Tensor) -> Tensor:
+    """The output, or all of several in one row."""
+    out = model(image)
+    return out if isinstance(out, Tensor) else torch.cat([one.flatten() for one in tree_leaves(out)])
+
+
 def _run(model: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
     """The output, and the gradient of the input for weights of either sign."""
     x = image.clone().requires_grad_()
-    out = model(x)
+    out = _answer(model, x)
     weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out).sin()
     (gradient,) = torch.autograd.grad((out * weights).sum(), x)
     return out.detach(), gradient

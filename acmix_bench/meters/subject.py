@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from acmix_bench import backbones, data, meters
+from acmix_bench import backbones, data, heads, meters, tasks
 from acmix_bench.backbones.build import build, operators
 from acmix_bench.errors import UserError
-from acmix_bench.meters.shapes import Unwritten
+from acmix_bench.meters.shapes import ShapesOnly, Unwritten
 from acmix_bench.spec.cell import Cell
 from acmix_bench.spec.experiment import Case
 from acmix_bench.spec.variant import Variant
@@ -79,8 +79,21 @@ class Subject:
             return self
         return replace(self, variant=self.variant.model_copy(update={"implementation": "production"}))
 
+    @property
+    def task(self) -> tasks.Name:
+        """What it is trained to do."""
+        return heads.find(self.case.head).task if self.case.head else "classify"
+
     def build(self, device: torch.device | str | None = None) -> nn.Module:
-        """The model, initialised from the seed."""
+        """What is counted and timed, initialised from the seed: the model, of a dense one without what waits on values.
+
+        Of a detector that is all but its choice among boxes, whose time depends on what it has learned.
+        """
+        model = self.build_to_train(device)
+        return heads.as_network(model) if self.case.head else model
+
+    def build_to_train(self, device: torch.device | str | None = None) -> nn.Module:
+        """The model as it is trained and asked, initialised from the seed."""
         torch.manual_seed(self.seed)
         shape = data.find(self.case.data)
         with torch.device("meta" if device == "meta" else "cpu"):
@@ -92,6 +105,8 @@ class Subject:
                 image_size=self.case.image_size,
                 drop_path=self.protocol.get("drop_path", 0.0),
             )
+            if self.case.head:
+                model = heads.built(self.case.head, model, self.case.backbone, classes=shape.classes)
         return model.to(device or self.device, self.weights).to(memory_format=self.layout)
 
     def hollow(self) -> nn.Module:
@@ -112,8 +127,8 @@ class Subject:
         return model
 
     def images(self, batch: int, device: torch.device | str | None = None) -> Tensor:
-        """Random input, (batch, channels, size, size), or of a whole model of the user's (batch, *its sizes)."""
-        sizes = data.sizes_of(self.case.data, self.case.image_size)
+        """Random input, (batch, channels, height, width), or of a whole model of the user's (batch, *its sizes)."""
+        sizes = data.sizes_of(self.case.data, self.case.input_size)
         if backbones.is_single_operator(self.case.backbone):
             sizes = (int(self.case.backbone.removeprefix("operator-")), *sizes[1:])
         place = torch.device(device or self.device)
@@ -122,9 +137,11 @@ class Subject:
         images = torch.randn(batch, *sizes, device=drawn_on)
         return images.to(place, self.weights, memory_format=self.layout)
 
-    def loss(self, output: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy, or for an operator alone, which has no classes, the mean square."""
-        if output.ndim == 4:
+    def loss(self, output: Any, labels: Tensor) -> Tensor:
+        """Cross-entropy; of an operator alone or a dense network, which have no classes, the mean square."""
+        if isinstance(output, tuple):
+            return torch.stack([self.loss(one, labels) for one in output]).sum()
+        if output.ndim == 4 or self.case.head:
             return output.float().square().mean()
         return F.cross_entropy(output.float(), labels)
 
@@ -156,14 +173,31 @@ def try_out(cell: Cell, splits: data.Splits | None = None) -> None:
         raise UserError(
             f"{where}: implementation={variant.implementation} says nothing about {cell.meter}; measure {only}"
         )
+    if meter.task not in ("", subject.task):
+        measured = ", ".join(name for name, other in meters.METERS.items() if other.task == subject.task)
+        raise UserError(
+            f"{where}: {cell.meter} is of models that {meter.task}; this one is to {subject.task}: {measured}"
+        )
+    if meter.reads_data and (of_data := data.find(case.data).task) != subject.task:
+        raise UserError(f"{where}: is to {subject.task}, and data set {case.data} is there to {of_data}")
     try:
         if meter.reads_data and splits is None:
             data.load(case.data, case.image_size, cell.protocol["data_root"])
         _ = subject.device
-        subject.build(place)(subject.images(2, place))
+        if case.head and place == "meta":
+            _run_hollow(subject)
+        else:
+            subject.build(place)(subject.images(2, place))
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     except RuntimeError as error:
         if place == "meta":
             raise UserError(f"{where}: the sizes do not fit ({str(error).splitlines()[0]})") from error
         raise
+
+
+def _run_hollow(subject: Subject) -> None:
+    """Run the sizes of a dense network, which may sort fixed boxes by their values, as the meta device cannot."""
+    model, images = subject.hollow().eval(), subject.images(1, "cpu")
+    with torch.no_grad(), ShapesOnly([*model.parameters(), *model.buffers(), images]):
+        model(images)

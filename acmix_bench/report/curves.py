@@ -18,11 +18,12 @@ from acmix_bench.analysis.compare import Comparison
 from acmix_bench.errors import UserError
 from acmix_bench.report.style import literal
 
+SCORES = {"accuracy_by_epoch": "top-1", "miou_by_epoch": "mIoU", "box_ap_by_epoch": "box AP"}
 STYLES = ("-", "--", "-.", ":")  # beside colours, for who sees none
 
 
 def curves(comparison: Comparison) -> Figure:
-    """Loss and top-1 after each epoch, a line a row.
+    """Loss and score after each epoch, a line a row.
 
     Raises:
         UserError: where the run has no training.
@@ -31,9 +32,10 @@ def curves(comparison: Comparison) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for number, (label, values) in enumerate(trained.items()):
         _band(left, [one["loss_by_epoch"] for one in values], label, number)
-        _band(right, 100 * np.array([one["accuracy_by_epoch"] for one in values]), label, number)
+        key = next(key for key in SCORES if key in values[0])
+        _band(right, 100 * np.array([one[key] for one in values], dtype=float), label, number)
     left.set(xlabel="epoch", ylabel="training loss")
-    right.set(xlabel="epoch", ylabel="top-1 on test images, %")
+    right.set(xlabel="epoch", ylabel=f"{SCORES[key]} on test images, %")
     _finish(figure, (left, right), comparison, trained)
     return figure
 

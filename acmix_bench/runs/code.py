@@ -4,9 +4,10 @@ A number's key holds this hash, so that an edit throws away the numbers that it 
 followed from module to module, within this package and within what a user brings. What an installed library holds is
 not followed.
 
-The tables of contents (`ops`, `backbones`, `data` and `meters`) name everything. Of them the one function that a cell
-runs is hashed, and what that function imports in its body is where following begins. What is declared in `spec` comes
-into the key by its values. Not followed: compiled modules, files of data, what is imported by a name made at run time.
+The tables of contents (`ops`, `backbones`, `heads`, `data` and `meters`) name everything. Of them the one function that
+a cell runs is hashed, and what that function imports in its body is where following begins. What is declared in `spec`
+comes into the key by its values. Not followed: compiled modules, files of data, what is imported by a name made at run
+time.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from acmix_bench import backbones, data, meters, ops
+from acmix_bench import backbones, data, heads, meters, ops
 from acmix_bench.spec import plugins
 from acmix_bench.spec.axis import Axis
 from acmix_bench.spec.cell import Row
@@ -30,7 +31,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 _fingerprint = cache(data.fingerprint)
 _read: dict[Path, tuple[int, int]] = {}  # the files that are remembered, with their time and size when they were read
 LEFT_OUT = {
-    *(PACKAGE / table / "__init__.py" for table in ("ops", "backbones", "data", "meters")),
+    *(PACKAGE / table / "__init__.py" for table in ("ops", "backbones", "heads", "data", "meters")),
     *(PACKAGE / name for name in ("__init__.py", "errors.py")),
 }
 STDLIB = Path(sysconfig.get_path("stdlib")).resolve()
@@ -61,11 +62,13 @@ def code_of(row: Row, meter: str) -> str:
         starts.append(ops.plain_convolution)
     elif variant.operator == "acmix" or entry.attention != "window":  # plain Swin keeps timm's own
         starts.append(formulation)
+    if row.case.head:
+        starts += [heads.find(row.case.head).build, heads.built, heads.as_network]
     if variant.runs.fuses:
         starts.append(PACKAGE / "backbones" / "fuse.py")
     starts += [apply for axis in variant.own_axes if (apply := plugins.find("axis", axis, {}, Axis).apply)]
     equal = variant.same_function() if meter == "parity" else None
-    told = (images.channels, images.classes, variant.runs, equal and equal.content())
+    told = (images.channels, images.classes, images.task, variant.runs, equal and equal.content())
     files = (_fingerprint(row.case.data),) if images.fingerprint and measured.reads_data else ()
     return version_of(starts, told=told + files)
 

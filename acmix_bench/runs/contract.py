@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from acmix_bench import backbones, data, meters, ops
+from acmix_bench import backbones, data, heads, meters, ops
 from acmix_bench.errors import UserError
 from acmix_bench.spec import plugins
 from acmix_bench.spec.axis import Axis
@@ -42,7 +42,7 @@ def tried(name: str, attempt: Callable[[], str]) -> Promise:
 
 
 def kind_of(name: str) -> str:
-    """Whether a name or a reference stands for an operator, backbone, data set, meter or axis.
+    """Whether a name or a reference stands for an operator, backbone, head, data set, meter or axis.
 
     Raises:
         UserError: for an unknown one.
@@ -50,11 +50,12 @@ def kind_of(name: str) -> str:
     ours: dict[str, Any] = {
         "operator": ops.OPERATORS,
         "backbone": backbones.BACKBONES,
+        "head": heads.HEADS,
         "data set": data.DATASETS,
         "meter": meters.METERS,
         "axis": {},
     }
-    if name.startswith(data.FOLDER):
+    if data.is_own(name):
         return "data set"
     name = name.partition(",")[0]  # an operator may have keyword arguments
     for kind, entries in ours.items():
@@ -63,10 +64,10 @@ def kind_of(name: str) -> str:
     if backbones.is_single_operator(name):
         return "backbone"
     entry = plugins.load("name", name, known={known: None for entries in ours.values() for known in entries})
-    forms = {backbones.Backbone: "backbone", data.DataSet: "data set", Meter: "meter", Axis: "axis"}
+    forms = {backbones.Backbone: "backbone", heads.Head: "head", data.DataSet: "data set", Meter: "meter", Axis: "axis"}
     found = next((kind for form, kind in forms.items() if isinstance(entry, form)), "operator")
     if found == "operator" and not isinstance(entry, type):
-        raise UserError(f"'{name}' is no class of an operator, and no Backbone, DataSet, Meter or Axis")
+        raise UserError(f"'{name}' is no class of an operator, and no Backbone, Head, DataSet, Meter or Axis")
     return found
 
 
@@ -87,6 +88,8 @@ def promises(name: str, attention: str, root: str) -> list[Promise]:
         tries = contract_data.promises(name, root)
     elif kind == "backbone":
         tries = contract_others.of_backbone(name)
+    elif kind == "head":
+        tries = contract_others.of_head(name)
     elif kind == "meter":
         tries = contract_others.of_meter(name)
     else:

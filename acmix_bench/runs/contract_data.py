@@ -11,6 +11,7 @@ import numpy as np
 
 from acmix_bench import data
 from acmix_bench.data.folders import Pictures
+from acmix_bench.data.items import Seen, look_at_all
 from acmix_bench.data.scan import scan
 from acmix_bench.data.tree import left_out
 from acmix_bench.errors import a_few
@@ -22,7 +23,7 @@ MOST_TRAIN, MOST_TEST, MOST_AGAIN = 2000, 500, 20  # images that are looked at
 
 
 def promises(name: str, root: str) -> Iterator[Promise]:
-    """Try a data set at two sizes, or look at all pictures of its folders."""
+    """Try a data set at two sizes, or look at all pictures of its folders, or at all that is to segment or detect."""
     entry = data.find(name)
     loaded: list[data.Splits] = []
 
@@ -31,13 +32,16 @@ def promises(name: str, root: str) -> Iterator[Promise]:
         loaded.append(splits)
         train, test = (len(part) for part in (splits.train, splits.test))  # type: ignore[arg-type]
         told = f", {splits.told}" if splits.told else ""
-        return f"{train:,} images to train and {test:,} to test, {entry.channels}x{size}x{size}{told}"
+        sizes = f", {entry.channels}x{size}x{size}" if entry.task == "classify" else ""
+        return f"{train:,} images to train and {test:,} to test{sizes}{told}"
 
     first = tried("loads", lambda: load(SIZES[0]))
     yield first
     files = _files_of(entry, root)
     if files:
         yield from _of_pictures(*files)
+    elif first.holds and entry.task != "classify":
+        yield from _of_items(loaded[0], entry)
     elif first.holds:
         yield tried("another size", lambda: load(SIZES[1]))
         yield tried("labels", lambda: _labels(loaded[0], entry.classes))
@@ -108,6 +112,43 @@ def _of_pictures(train: Pictures, test: Pictures, classes: tuple[str, ...]) -> I
     yield tried("split", apart)
     yield tried("orientation", upright)
     yield tried("other files", beside)
+
+
+def _of_items(splits: data.Splits, entry: data.DataSet) -> Iterator[Promise]:
+    """Look at every image that is to be segmented or detected in, and at what comes with it."""
+    seen: list[tuple[str, Seen]] = []
+    parts: dict[str, Any] = {"train": splits.train, "test": splits.test}
+    with Bar("images") as bar:
+        for name, part in parts.items():
+            for one in look_at_all(part, entry):
+                seen.append((name, one))
+                bar.show(len(seen), sum(map(len, parts.values())))
+
+    def whole() -> str:
+        faults = [f"{part} {one.fault}" for part, one in seen if one.fault]
+        if faults:
+            raise Broken(f"{len(faults):,} of {len(seen):,} are not what they must be: {a_few(faults)}")
+        return f"all {len(seen):,} are what they must be"
+
+    def counts() -> str:
+        of = Counter(label for _, one in seen for label in one.labels)
+        numbers = range(1, entry.classes + 1) if entry.task == "detect" else range(entry.classes)
+        names = splits.class_names or tuple(f"class {number}" for number in numbers)
+        where = "objects" if entry.task == "detect" else "images"
+        each = a_few([f"{name} {of[number]:,}" for number, name in zip(numbers, names, strict=True)])
+        never = sum(not of[number] for number in numbers)
+        return f"{entry.classes:,}, {never} of them never; {where}: {each}"
+
+    def apart() -> str:
+        trained = {one.content for part, one in seen if part == "train" and not one.fault}
+        twice = sum(part == "test" and not one.fault and one.content in trained for part, one in seen)
+        if twice:
+            raise Broken(f"{twice:,} of the test images are trained on")
+        return "no test image is trained on"
+
+    yield tried("items", whole)
+    yield tried("classes", counts)
+    yield tried("split", apart)
 
 
 def _by(size: tuple[int, int]) -> str:

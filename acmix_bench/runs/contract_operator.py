@@ -39,9 +39,9 @@ def _local(height: int, width: int, stride: int) -> Trial:
     return Trial(sizes=(16, 32), more={"stride": stride}, shape=(16, height, width), result=result)
 
 
-def _window(height: int, width: int, *, masked: bool = False) -> Trial:
-    mask = (torch.zeros(height * width // 49, 49, 49),) if masked else ()
-    return Trial(sizes=(32, 2, (7, 7)), more={}, shape=(height, width, 32), result=(height, width, 32), call=mask)
+def _window(height: int, width: int, shift: int = 0) -> Trial:
+    shape = (height, width, 32)
+    return Trial(sizes=(32, 2, (7, 7)), more={}, shape=shape, result=shape, call=((shift, shift),))
 
 
 def _patchwise(height: int, width: int) -> Trial:
@@ -62,7 +62,7 @@ TRIALS: dict[str, dict[str, Trial]] = {
         "odd sizes": _local(13, 9, 1),
         "odd sizes, stride 2": _local(13, 9, 2),
     },
-    "window": {"shapes": _window(14, 14), "odd sizes": _window(13, 9), "shifted": _window(14, 14, masked=True)},
+    "window": {"shapes": _window(14, 14), "odd sizes": _window(13, 9), "shifted": _window(14, 14, 3)},
     "patchwise": {"shapes": _patchwise(14, 14), "odd sizes": _patchwise(13, 9)},
     "global": {"shapes": _global(8, 8, 2), "odd sizes": _global(7, 5, 1), "class token": _global(7, 7, 1, extra=1)},
 }

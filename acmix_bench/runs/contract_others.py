@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from acmix_bench import backbones, data, meters
+from acmix_bench import backbones, data, heads, meters
 from acmix_bench.backbones.build import build, operators
 from acmix_bench.backbones.features import STRIDES, Features
 from acmix_bench.meters.subject import Subject
@@ -19,8 +20,12 @@ from acmix_bench.runs.local import outcome_of
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import read_by
 from acmix_bench.spec.experiment import Protocol
+from acmix_bench.spec.recipe import DenseRecipe
 from acmix_bench.spec.variant import Variant
+from acmix_bench.tasks import Job, find
+from acmix_bench.train.batches import moved
 
+HEADS = {"segment": "semantic-fpn", "detect": "retinanet"}  # that a meter of such a task is tried on
 QUICK = Protocol(threads=1, batch=4, seconds=0.02, epochs=1, train_batch=256)
 
 
@@ -70,7 +75,18 @@ def of_backbone(name: str) -> Iterator[Promise]:
     def stages() -> str:
         if not entry.stages:
             raise NotPromised("it names no stages, so it gives no feature maps")
-        maps = Features(built("plain"), name)(torch.randn(1, channels, size, size))
+        model, x = built("plain"), torch.randn(1, channels, size, size)
+        given: list[Tensor] = []
+        features = Features(model, name)
+        for module, _ in entry.stages:
+            model.get_submodule(module).register_forward_hook(lambda *call: given.append(call[2]))
+        with torch.no_grad():
+            model(x)
+            whole, given = given, []
+            maps = features(x)
+        for (module, _), one, other in zip(entry.stages, whole, given, strict=True):
+            if one.shape == other.shape and not one.allclose(other, atol=1e-5):  # a class token may leave them apart
+                raise Broken(f"'{module}' gives another map in the whole model: its modules do not run as they stand")
         shapes = [tuple(one.shape[1:]) for one in maps]
         wanted = [(width, size // by, size // by) for (_, width), by in zip(entry.stages, STRIDES, strict=True)]
         if shapes != wanted:
@@ -86,13 +102,64 @@ def of_backbone(name: str) -> Iterator[Promise]:
     yield tried("stages", stages)
 
 
+def of_head(name: str) -> Iterator[Promise]:
+    """Try a head on the small pyramid, on scenes of digits."""
+    case = backbones.case_of("nano-pyramid", head=name, data=f"scenes-{heads.find(name).task}")
+    subject = Subject(variant=library.load_variant("plain"), case=case, protocol={}, seed=0)
+    splits, classes = data.load(case.data, case.image_size, ""), data.find(case.data).classes
+    job = Job(
+        recipe=DenseRecipe(),
+        image_size=case.image_size,
+        size=case.input_size,
+        classes=classes,
+        seed=0,
+        plan={},
+        autocast=nullcontext,
+    )
+    task = find(subject.task)
+
+    def learns() -> str:
+        prepare, loss_of, model = task.transform(job, splits, trains=True), task.losses(job), subject.build_to_train()
+        batch = moved(task.collate([prepare(*splits.train[number]) for number in range(2)]), next(model.parameters()))
+        optimizer, losses = torch.optim.SGD(model.train().parameters(), 1e-3), []
+        for _ in range(4):
+            torch.manual_seed(0)
+            optimizer.zero_grad()
+            loss = loss_of(model, batch)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        if min(losses[1:]) >= losses[0]:
+            raise Broken(f"its loss does not fall: {', '.join(f'{one:.4g}' for one in losses)}")
+        return f"the loss falls from {losses[0]:.4g} to {min(losses):.4g} in three steps"
+
+    def answers() -> str:
+        test = task.transform(job, splits, trains=False)
+        batches = [task.collate([test(*splits.test[number]) for number in range(2)])]
+        scores = task.evaluate(subject.build_to_train().eval(), batches, job)
+        return f"answers that have a {next(iter(scores))}"
+
+    def network() -> str:
+        with torch.no_grad():
+            out = subject.build().eval()(torch.randn(1, 3, *case.input_size))
+        if not isinstance(out, tuple) or not all(isinstance(one, Tensor) for one in out):
+            raise Broken("network(images) must give a tuple of tensors")
+        return f"{len(out)} tensors"
+
+    yield tried("training", learns)
+    yield tried("answers", answers)
+    yield tried("network", network)
+
+
 def of_meter(name: str) -> Iterator[Promise]:
-    """Try a meter on the nano backbone with ACmix and with a plain convolution."""
+    """Try a meter on a small backbone with ACmix and with a plain convolution."""
     entry = meters.find(name)
     protocol = read_by(name, QUICK)
 
     def subject(variant: str) -> Subject:
         case = backbones.case_of("nano", image_size=16)
+        if entry.task in HEADS:
+            case = backbones.case_of("nano-pyramid", head=HEADS[entry.task], data=f"scenes-{entry.task}")
         return Subject(variant=library.load_variant(variant), case=case, protocol=protocol, seed=0)
 
     def measure(variant: str) -> dict[str, Any]:

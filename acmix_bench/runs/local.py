@@ -121,7 +121,8 @@ def _refuse_odd_numbers(values: dict[str, Any], name: str) -> None:
         found = values.get(metric.key)
         numbers = list(found.values()) if isinstance(found, dict) else [found] * (found is not None)
         odd = [number for number in numbers if not isinstance(number, int | float) or isinstance(number, bool)]
-        if odd or (not numbers and found is None and (metric.title or meter.repeats == "seeds")):
+        needed = metric == meter.metrics[0] if meter.repeats == "seeds" else metric.title
+        if odd or (not numbers and found is None and needed):
             told = f"but {odd[0]!r:.40}" if odd else f"but only {', '.join(values) or 'nothing'}"
             raise UserError(f"meter {name} must give a number as '{metric.key}', {told}")
 

@@ -18,14 +18,17 @@ from acmix_bench.meters.subject import Subject
 from acmix_bench.runs.bar import Bar
 from acmix_bench.runs.process import keep_sockets_short
 from acmix_bench.spec.cell import Cell
+from acmix_bench.tasks import Job, Task, classify, find
+from acmix_bench.tasks import Scores as Numbers
+from acmix_bench.tasks.classify import Scores
 from acmix_bench.train import devices
-from acmix_bench.train.evaluate import Scores
-from acmix_bench.train.loop import test
-from acmix_bench.train.step import Job
+from acmix_bench.train.loop import test_batches
 
 
-def score(cell: Cell, weights: Path, *, batch: int) -> tuple[Scores, Splits, str]:
+def score(cell: Cell, weights: Path, *, batch: int) -> tuple[Scores | Numbers, Splits, str]:
     """Score a cell's model with weights, and give the data set, and where in their file the weights stood.
+
+    The scores of a dense task are numbers by name.
 
     Raises:
         UserError: where the data set or the weights cannot be read or do not fit, memory runs out, or the model's
@@ -38,9 +41,11 @@ def score(cell: Cell, weights: Path, *, batch: int) -> tuple[Scores, Splits, str
     use_threads(cell.protocol["threads"])
     subject = Subject.of(cell)
     splits = data.load(case.data, case.image_size, cell.protocol["data_root"])
-    model = subject.build()
+    model = subject.build_to_train()
     told = load_weights(model, weights, model_name=cell.row.label)
     model, images = subject.prepare(model.eval()), len(splits.test)  # type: ignore[arg-type]
+    if subject.case.head:
+        return _dense(model, splits, job_of(subject, splits), find(subject.task)), splits, told
     scored = partial(_scored, model, splits, job_of(subject, splits), images)
     try:
         scores = devices.halving(scored, batch, _tell_batch)
@@ -56,10 +61,23 @@ def score(cell: Cell, weights: Path, *, batch: int) -> tuple[Scores, Splits, str
     return scores, splits, told
 
 
+def _dense(model: nn.Module, splits: Splits, job: Job, task: Task) -> Numbers:
+    images = len(splits.test)  # type: ignore[arg-type]
+    with Bar("images") as bar:
+        batches = test_batches(model, splits, job, task, batch=1)
+        return task.evaluate(model, batches, job, lambda done: bar.show(done, images))
+
+
 def _tell_batch(batch: int) -> None:
     print(f"memory ran out: goes on with {batch} images a batch", file=sys.stderr, flush=True)
 
 
 def _scored(model: nn.Module, splits: Splits, job: Job, images: int, batch: int) -> Scores:
     with Bar("images") as bar:
-        return test(model, splits, job, batch=batch, report=lambda done: bar.show(done, images))
+        return classify.score(
+            model,
+            test_batches(model, splits, job, classify, batch=batch),
+            classes=job.classes,
+            autocast=job.autocast,
+            report=lambda done: bar.show(done, images),
+        )

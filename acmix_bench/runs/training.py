@@ -23,10 +23,13 @@ from acmix_bench.meters.subject import Subject, try_out
 from acmix_bench.runs.bar import Bar
 from acmix_bench.runs.process import keep_sockets_short
 from acmix_bench.spec.cell import Cell
+from acmix_bench.tasks import Scores
+from acmix_bench.tasks import find as find_task
 from acmix_bench.train import checkpoint, devices
 from acmix_bench.train.loop import Epoch, Progress, train
 
 LOG = "log.csv"
+TITLES = {"top1": "top-1", "miou": "mIoU", "box_ap": "box AP"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +80,11 @@ def _trained(cell: Cell, model_name: str, wishes: Wishes) -> list[Epoch]:
         raise UserError(f"--{'resume' if wishes.resume else 'tensorboard'}: say which folder with --out")
     subject, splits = Subject.of(cell), _splits(cell, download=wishes.download)
     try_out(cell, splits)
-    model = subject.build()
+    model = subject.build_to_train()
     if wishes.weights:
         load_weights(model, wishes.weights, new_head=wishes.new_head)
     model, job = subject.prepare(model.train()), job_of(subject, splits, model_name)
+    begun = checkpoint.load(folder / checkpoint.LAST, job.plan) if folder and wishes.resume else None
     with _Watcher(job.recipe.epochs, wishes) as watcher, _stopping_gently() as is_ending:
         if splits.told:
             watcher.say(splits.told)
@@ -88,8 +92,9 @@ def _trained(cell: Cell, model_name: str, wishes: Wishes) -> list[Epoch]:
             model,
             splits,
             job,
+            find_task(subject.task),
             folder=folder,
-            resume=wishes.resume,
+            begun=begun,
             report=watcher.report,
             say=watcher.say,
             is_ending=is_ending,
@@ -176,7 +181,7 @@ class _Watcher:
         last = epochs[-1]
         waited = f", {100 * last.waited:.0f} % of it waiting for images" if last.waited > 0.05 else ""
         self.say(
-            f"epoch {len(epochs)}: loss {last.loss:.4f}, top-1 {100 * last.top1:.2f} %, "
+            f"epoch {len(epochs)}: loss {last.loss:.4f}, {told(last.scores)}, "
             f"{last.images_per_second:.0f} images/s{waited}"
         )
         if self._folder:
@@ -198,8 +203,14 @@ def _row(epoch: Epoch) -> dict[str, Any]:
         for layer, pair in enumerate(epoch.mixing, 1)
         for name, value in zip(("alpha", "beta"), pair, strict=True)
     }
-    names = ("loss", "top1", "top5", "cross_entropy", "calibration_error", "learning_rate", "images_per_second")
-    return {name: getattr(epoch, name) for name in names} | {"waited_share": epoch.waited} | mixing
+    how = {"learning_rate": epoch.learning_rate, "images_per_second": epoch.images_per_second}
+    return {"loss": epoch.loss, **epoch.scores, **how, "waited_share": epoch.waited, **mixing}
+
+
+def told(scores: Scores) -> str:
+    """The score that is compared, for people."""
+    name, value = next(iter(scores.items()))
+    return f"{TITLES.get(name, name)} {'-' if value is None else f'{100 * value:.2f} %'}"
 
 
 def _write_log(path: Path, epochs: list[Epoch]) -> None:

@@ -35,6 +35,8 @@ class _Timed(_Values):
 class _Trained(_Values):
     test_images: Annotated[int, Field(ge=1, strict=True)] = 1
     accuracy_by_epoch: list[Number] = []
+    miou_by_epoch: list[Number] = []
+    box_ap_by_epoch: list[Number | None] = []
     loss_by_epoch: list[Number] = []
     mixing_weights: list[tuple[Number, Number]] = []
     mixing_by_epoch: list[list[tuple[Number, Number]]] = []
@@ -68,7 +70,11 @@ class _Macs(_Values):
     fvcore_version: str = ""
 
 
-FORMS: dict[str, type[_Values]] = {"parity": _Parity, "macs": _Macs, "accuracy": _Trained}
+FORMS: dict[str, type[_Values]] = {
+    "parity": _Parity,
+    "macs": _Macs,
+    **dict.fromkeys(("accuracy", "miou", "ap"), _Trained),
+}
 
 
 def check(name: str, values: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ class Row(Value):
     @property
     def content(self) -> str:
         """What is measured, whatever it is called: rows of equal content are one."""
-        return json.dumps([self.variant.content(), self.case.model_dump()], sort_keys=True)
+        return json.dumps([self.variant.content(), self.case.content()], sort_keys=True)
 
 
 class Cell(Value):
@@ -49,7 +49,7 @@ class Cell(Value):
     @property
     def key(self) -> str:
         content = self.model_dump(exclude={"row"})
-        content |= {"variant": self.row.variant.content(), "case": self.row.case.model_dump()}
+        content |= {"variant": self.row.variant.content(), "case": self.row.case.content()}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from acmix_bench.spec.meter import FORMER_NAMES
-from acmix_bench.spec.recipe import Recipe
+from acmix_bench.spec.recipe import DenseRecipe
 from acmix_bench.spec.strict import Value
 
 DEFAULT_BACKBONE = "nano"
 LARGEST_IMAGE = 2**16  # pixels of an edge
+Size = tuple[Annotated[int, Field(ge=1, le=LARGEST_IMAGE)], Annotated[int, Field(ge=1, le=LARGEST_IMAGE)]]
 
 
 class Case(Value):
@@ -22,12 +23,28 @@ class Case(Value):
         ge=1, le=LARGEST_IMAGE, description="edge of the input in pixels; the backbone's own where not set"
     )
     data: str = Field(description="the data set; the backbone's own where not set")
+    head: str = Field(
+        "", description="what stands on the backbone's four stages for a dense task; its classes if not set"
+    )
+    size: Size | None = Field(
+        None, description="height and width of the input in pixels, where they are not image_size"
+    )
 
     def __str__(self) -> str:
-        return f"{self.backbone}@{self.image_size}"
+        size = f"{self.size[0]}x{self.size[1]}" if self.size else str(self.image_size)
+        return f"{self.backbone}{'+' * bool(self.head)}{self.head}@{size}"
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        return self.size or (self.image_size, self.image_size)
+
+    def content(self) -> dict[str, Any]:
+        """What is told of it in a key: what it leaves out is not there."""
+        return self.model_dump(exclude_defaults=True)
 
 
-class Protocol(Recipe):
+class Protocol(DenseRecipe):
     """How it is measured, and for scores how it is trained: every field of the recipe."""
 
     device: str = Field("cpu", description="a torch device, such as cpu or cuda")
@@ -66,10 +83,12 @@ class Experiment(Value):
     expected: str = Field(min_length=1, description="expected outcome")
     baseline: str = "acmix"
     variants: tuple[str, ...] = Field((), description="names, files or axis=value[,value] grids")
-    models: tuple[str, ...] = Field((), description="BACKBONE[-VARIANT][@SIZE] names, in place of variants")
+    models: tuple[str, ...] = Field((), description="BACKBONE[-VARIANT][+HEAD][@SIZE] names, in place of variants")
     backbone: str = DEFAULT_BACKBONE
     image_size: int | None = Field(None, ge=1, le=LARGEST_IMAGE)
     data: str | None = None
+    head: str = ""
+    size: Size | None = Field(None, description="height and width of a dense task's input, where not image_size")
     implementation: Literal["native", "production", "reference"] | None = Field(
         None, description="run every ACmix row in this one; as each variant says where not set"
     )

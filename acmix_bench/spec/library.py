@@ -18,7 +18,7 @@ from acmix_bench.spec import plugins, strict
 from acmix_bench.spec.axis import Axis
 from acmix_bench.spec.cell import Row
 from acmix_bench.spec.experiment import Case, Experiment, Protocol
-from acmix_bench.spec.recipe import NamedRecipe, Recipe
+from acmix_bench.spec.recipe import DenseRecipe, NamedRecipe
 from acmix_bench.spec.variant import AXES, Variant, plain
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -94,7 +94,7 @@ def load_recipe(name: str) -> NamedRecipe:
 
 
 def _recipe_fields(name: str) -> dict[str, Any]:
-    return load_recipe(name).model_dump(include=set(Recipe.model_fields))
+    return load_recipe(name).model_dump(include=set(DenseRecipe.model_fields))
 
 
 def own_file(kind: str, name: str) -> Path | None:

@@ -71,6 +71,7 @@ class Meter:
         repeats: what it is repeated over.
         trains: whether it needs a backward pass.
         reads_data: whether it reads images of the data set, not only their size.
+        task: what a model must be made for to be measured by it; anything where not given.
         passes: multiply-adds of a timed step, in those of one forward pass.
         alone: whether nothing else may run on the machine meanwhile.
         ceiling: whether a timing only says what the machine could reach, and is no result itself.
@@ -84,6 +85,7 @@ class Meter:
     repeats: Literal["once", "processes", "seeds"] = "once"
     trains: bool = False
     reads_data: bool = False
+    task: Literal["", "classify", "segment", "detect"] = ""
     passes: int = 1
     alone: bool = True
     ceiling: bool = False

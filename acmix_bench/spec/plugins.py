@@ -28,6 +28,7 @@ Declaration = TypeVar("Declaration")
 GROUPS = {
     "operator": "acmix_bench.operators",
     "backbone": "acmix_bench.backbones",
+    "head": "acmix_bench.heads",
     "data set": "acmix_bench.data",
     "meter": "acmix_bench.meters",
     "axis": "acmix_bench.axes",
@@ -37,7 +38,7 @@ FILE_HINT = "write package.module:NAME or path/to/file.py:NAME"
 
 @cache
 def installed(kind: str) -> Mapping[str, EntryPoint]:
-    """What installed packages enter as an operator, backbone, data set, meter or axis, by name; none is imported."""
+    """What installed packages enter as an operator, backbone, head, data set, meter or axis; none is imported."""
     return {entry.name: entry for entry in entry_points(group=GROUPS[kind])} if kind in GROUPS else {}
 
 

@@ -5,19 +5,21 @@ epoch on seed and epoch: so training goes on anywhere, with any number of worker
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from acmix_bench.errors import UserError
+from acmix_bench.tasks import Batch
 
 # Epoch, image, and which of its draws where augmentation is repeated.
 Key = tuple[int, int, int]
-Batch = tuple[Tensor, Tensor]
 
 
 def draw_from(*numbers: int) -> None:
@@ -36,31 +38,34 @@ def order_of(count: int, seed: int, epoch: int, repeats: int = 1) -> list[Key]:
 
 
 class Drawn(Dataset[Any]):
-    """Images as a model takes them, a batch at a time: (B, C, size, size) and the numbers of their classes (B).
+    """Images and targets as a model takes them, a batch at a time.
 
     A picture that cannot be read is given as its error, which a worker could not raise in one line.
     """
 
-    def __init__(self, images: Dataset[Any], transform: Callable[[Any], Tensor], seed: int | None = None) -> None:
-        self._images, self._transform, self._seed = images, transform, seed
+    def __init__(
+        self,
+        images: Dataset[Any],
+        transform: Callable[[Any, Any], Batch],
+        collate: Callable[[Sequence[Batch]], Batch],
+        seed: int | None = None,
+    ) -> None:
+        self._images, self._transform, self._collate, self._seed = images, transform, collate, seed
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch | UserError:
         if isinstance(self._images, TensorDataset):
             images, labels = self._images[[image for _, image, _ in keys]]
             return images, labels
         try:
-            pairs = [self._one(key) for key in keys]
+            return self._collate([self._one(key) for key in keys])
         except UserError as error:
             return error
-        return torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
 
-    def _one(self, key: Key) -> tuple[Tensor, int]:
-        image, label = self._images[key[1]]
-        if isinstance(image, Tensor):
-            return image, int(label)
+    def _one(self, key: Key) -> Batch:
+        image, target = self._images[key[1]]
         if self._seed is not None:
             draw_from(self._seed, *key)
-        return self._transform(image), int(label)
+        return self._transform(image, target)
 
 
 def loaded(drawn: Drawn, batches: Iterator[list[Key]] | list[list[Key]], workers: int, pinned: bool) -> Iterator[Batch]:
@@ -75,11 +80,32 @@ def loaded(drawn: Drawn, batches: Iterator[list[Key]] | list[list[Key]], workers
         num_workers=workers,
         collate_fn=_as_it_is,
         pin_memory=pinned,
+        worker_init_fn=_until_told,
     )
     for batch in loader:
         if isinstance(batch, UserError):
             raise batch
         yield batch[0], batch[1]
+
+
+def moved(batch: Any, weight: Tensor, layout: torch.memory_format = torch.contiguous_format) -> Any:
+    """A batch where the weights are: images in their number type and a layout, all else as it is."""
+    images, targets = batch
+
+    def image(one: Tensor) -> Tensor:
+        if one.ndim == 4:
+            return one.to(weight.device, weight.dtype, non_blocking=True, memory_format=layout)
+        return one.to(weight.device, weight.dtype, non_blocking=True)
+
+    def target(one: Any) -> Any:
+        return one.to(weight.device, non_blocking=True) if isinstance(one, Tensor) else one
+
+    return tree_map(image, images), tree_map(target, targets)
+
+
+def _until_told(_: int) -> None:
+    """A SIGTERM to all processes is for the one that trains, which ends its workers when its checkpoint is written."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _as_it_is(batch: Any) -> Any:

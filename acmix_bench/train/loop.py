@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,16 @@ from torch import Tensor, nn
 
 from acmix_bench.backbones.saved import described, save_weights
 from acmix_bench.data import Splits
-from acmix_bench.data.transforms import to_test, to_train
 from acmix_bench.errors import UserError
 from acmix_bench.ops.mix import Mix
 from acmix_bench.spec.recipe import Recipe
+from acmix_bench.tasks import Batch, Job, Scores, Task
 from acmix_bench.train import checkpoint, devices
-from acmix_bench.train.batches import Batch, Drawn, in_turns, loaded, order_of, parts_of
-from acmix_bench.train.evaluate import Scores, evaluate
+from acmix_bench.train.batches import Drawn, in_turns, loaded, order_of, parts_of
 from acmix_bench.train.optimizer import optimizer_of, schedule_of
-from acmix_bench.train.step import Job, OutOfMemory, step_of
+from acmix_bench.train.step import OutOfMemory, step_of
 
-TEST_BATCH = 256
+TEST_BATCH = 256  # at most
 SECONDS_BETWEEN_SAVES = 600.0
 
 
@@ -39,19 +38,23 @@ class Epoch:
     """What one epoch gave.
 
     Attributes:
+        scores: what the model gets right, as its task says it; the first is compared.
         waited: share of the time in which training waited for images.
         mixing: each mixing layer's factors of attention and convolution.
     """
 
     loss: float
-    top1: float
-    top5: float | None
-    cross_entropy: float
-    calibration_error: float
+    scores: Scores
     images_per_second: float
     waited: float
     learning_rate: float
     mixing: list[list[float]]
+
+    @property
+    def score(self) -> float:
+        """The score that is compared; what is not known is worst."""
+        first = next(iter(self.scores.values()))
+        return -math.inf if first is None else first
 
 
 @dataclass(kw_only=True)
@@ -74,9 +77,10 @@ def train(
     model: nn.Module,
     splits: Splits,
     job: Job,
+    task: Task,
     *,
     folder: Path | None = None,
-    resume: bool = False,
+    begun: Mapping[str, Any] | None = None,
     keep_weights: bool = True,
     report: Report = lambda *_: None,
     say: Say = lambda _: None,
@@ -89,7 +93,7 @@ def train(
 
     Args:
         folder: where checkpoints are kept; nothing is kept where not given.
-        resume: whether to go on from the checkpoint that is there.
+        begun: what the checkpoint holds to go on from.
         keep_weights: whether the folder gets weights, and a checkpoint, after every epoch; else checkpoints come as
             time goes by, and training goes on where one cannot be written.
         report: gets the progress, the updates of an epoch, and the loss of the last one.
@@ -114,16 +118,16 @@ def train(
 
     parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "scaler": scaler}
     parts |= {"average": average.module} if average else {}
-    if resume and folder:
-        found = checkpoint.load(folder / checkpoint.LAST, job.plan)
+    if begun is not None:
+        path = (folder or Path()) / checkpoint.LAST
         try:
             for name, part in parts.items():
-                part.load_state_dict(found[name])
-            progress = TypeAdapter(Progress).validate_python(found["progress"])
+                part.load_state_dict(begun[name])
+            progress = TypeAdapter(Progress).validate_python(begun["progress"])
         except Exception as error:  # torch's parts raise whatever a state that is not theirs leads them to
-            raise checkpoint.broken(folder / checkpoint.LAST) from error
+            raise checkpoint.broken(path) from error
         if progress.update < 0 or progress.parts < 1 or progress.update // updates != len(progress.epochs):
-            raise checkpoint.broken(folder / checkpoint.LAST)
+            raise checkpoint.broken(path)
         done, epoch = progress.update % updates, len(progress.epochs) + 1
         say("was finished" if epoch > recipe.epochs else f"goes on after update {done} of {updates} in epoch {epoch}")
 
@@ -138,12 +142,12 @@ def train(
                 raise
             say(f"goes on without a checkpoint: {error}")
 
-    step = step_of(model, optimizer, scaler, job)
+    step = step_of(model, optimizer, scaler, job, task)
     scored, saved = average.module if average else model, time.monotonic()
     while len(progress.epochs) < recipe.epochs:
         model.train()
         try:
-            for batches, waited in _updates(splits, job, progress, updates, weight):
+            for batches, waited in _updates(splits, job, task, progress, updates, weight):
                 clock = time.monotonic()
                 schedule.step_update(progress.update)
                 loss = step(batches, progress.update)
@@ -158,7 +162,7 @@ def train(
                 progress.seconds += waited + time.monotonic() - clock
                 report(progress, updates, loss)
                 if progress.update % updates == 0:
-                    progress.epochs.append(_scored(scored, splits, job, progress, updates, optimizer))
+                    progress.epochs.append(_scored(scored, splits, job, task, progress, updates, optimizer))
                     progress.loss = progress.seconds = progress.waited = 0.0
                     model.train()
                     if keep_weights:
@@ -201,7 +205,7 @@ def updates_of(images: int, recipe: Recipe) -> int:
 
 
 def _updates(
-    splits: Splits, job: Job, progress: Progress, updates: int, weight: Tensor
+    splits: Splits, job: Job, task: Task, progress: Progress, updates: int, weight: Tensor
 ) -> Iterator[tuple[list[Batch], float]]:
     """The batches of each update that is left, and how long they were waited for."""
     recipe, count = job.recipe, len(splits.train)  # type: ignore[arg-type]
@@ -213,7 +217,7 @@ def _updates(
             for update in range(first % updates if epoch == first // updates else 0, updates):
                 yield from parts_of(order, update, recipe.train_batch, parts, devices.rank(), devices.world())
 
-    drawn = Drawn(splits.train, to_train(recipe, job.image_size, splits), job.seed)
+    drawn = Drawn(splits.train, task.transform(job, splits, trains=True), task.collate, job.seed)
     batches = loaded(drawn, keys(), job.workers, weight.is_cuda)
     for _ in range(first, updates * recipe.epochs):
         clock = time.monotonic()
@@ -222,16 +226,18 @@ def _updates(
 
 
 def _scored(
-    model: nn.Module, splits: Splits, job: Job, progress: Progress, updates: int, optimizer: torch.optim.Optimizer
+    model: nn.Module,
+    splits: Splits,
+    job: Job,
+    task: Task,
+    progress: Progress,
+    updates: int,
+    optimizer: torch.optim.Optimizer,
 ) -> Epoch:
     """What the epoch that has just ended gave."""
-    scores = test(model, splits, job)
     return Epoch(
         loss=progress.loss / updates,
-        top1=scores.top1,
-        top5=scores.top5,
-        cross_entropy=scores.cross_entropy,
-        calibration_error=scores.calibration_error,
+        scores=task.evaluate(model, test_batches(model, splits, job, task), job),
         images_per_second=updates * job.recipe.train_batch / progress.seconds,
         waited=progress.waited / progress.seconds,
         learning_rate=optimizer.param_groups[0]["lr"],
@@ -239,24 +245,12 @@ def _scored(
     )
 
 
-def test(
-    model: nn.Module,
-    splits: Splits,
-    job: Job,
-    *,
-    batch: int = TEST_BATCH,
-    report: Callable[[int], None] = lambda _: None,
-) -> Scores:
-    """Score a model on the test images, each seen once, by one of the processes.
-
-    Args:
-        report: gets the number of images that this process has seen.
-    """
+def test_batches(model: nn.Module, splits: Splits, job: Job, task: Task, *, batch: int = TEST_BATCH) -> Iterator[Batch]:
+    """The test images, each seen once, by one of the processes."""
     weight = next(model.parameters())
-    drawn = Drawn(splits.test, to_test(job.recipe, job.image_size, splits))
+    drawn = Drawn(splits.test, task.transform(job, splits, trains=False), task.collate)
     keys = in_turns(len(splits.test), batch, devices.rank(), devices.world())  # type: ignore[arg-type]
-    batches = loaded(drawn, keys, job.workers, weight.is_cuda)
-    return evaluate(model, batches, autocast=job.autocast, classes=job.classes, report=report)
+    return loaded(drawn, keys, job.workers, weight.is_cuda)
 
 
 def _keep(model: nn.Module, splits: Splits, job: Job, progress: Progress, folder: Path | None) -> None:
@@ -265,6 +259,6 @@ def _keep(model: nn.Module, splits: Splits, job: Job, progress: Progress, folder
         return
     name, place = str(job.plan.get("model", "")), str(job.plan.get("data", ""))
     told = described(model=name, data=place, image_size=job.image_size, recipe=job.recipe, splits=splits)
-    best = progress.epochs[-1].top1 >= max(epoch.top1 for epoch in progress.epochs)
+    best = progress.epochs[-1].score >= max(epoch.score for epoch in progress.epochs)
     for file in (checkpoint.WEIGHTS, *([checkpoint.BEST] if best else [])):
         save_weights(model.state_dict(), folder / file, told | {"epoch": str(len(progress.epochs))})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from timm.optim import param_groups_weight_decay
-from timm.scheduler import CosineLRScheduler, StepLRScheduler
+from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRScheduler, StepLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
@@ -12,6 +12,7 @@ from acmix_bench.spec.recipe import Recipe
 
 # Parameters of more than one dimension that are no weights: positions, and what stands for the image.
 POSITIONS = ("pos_embed", "cls_token", "relative_position_bias_table")
+POWERS = {"poly": 0.9, "linear": 1.0}  # of the share of the updates that are left
 
 
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -29,6 +30,12 @@ def schedule_of(optimizer: torch.optim.Optimizer, recipe: Recipe, updates: int) 
     """The learning rate of each update, a function of its number: `step_update(number)` sets it."""
     warm = round(recipe.warmup * updates)
     rising = {"warmup_t": warm, "warmup_lr_init": recipe.learning_rate / max(1, warm), "t_in_epochs": False}
+    if recipe.schedule in POWERS:
+        power = POWERS[recipe.schedule]
+        return PolyLRScheduler(optimizer, t_initial=updates, power=power, lr_min=recipe.last_rate, **rising)
+    if recipe.schedule == "drops":
+        falls = [round(share * updates) + 1 for share in recipe.drops]  # timm counts from 1
+        return MultiStepLRScheduler(optimizer, decay_t=falls, decay_rate=0.1, warmup_prefix=False, **rising)
     if recipe.schedule == "step":
         third = -(-recipe.epochs // 3) * updates // recipe.epochs
         return StepLRScheduler(optimizer, decay_t=third, decay_rate=0.1, warmup_prefix=False, **rising)

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
-from fake_meter import answer
+from fake_meter import answer, on_a_machine
 from typer.testing import CliRunner
 
 from acmix_bench import ablate
@@ -56,7 +56,8 @@ def run(
             outcomes.append(Outcome(status="crashed", reason=reason) if failed else Outcome(status="ok", values=values))
         return outcomes
 
-    ablate.ablate(plan, Store(folder), measure=measure, misfits=lambda cells, timeout: {})
+    with on_a_machine(plan.environment):
+        ablate.ablate(plan, Store(folder), measure=measure, misfits=lambda cells, timeout: {})
     return folder
 
 

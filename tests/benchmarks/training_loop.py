@@ -21,6 +21,7 @@ from acmix_bench.meters.conditions import hold
 from acmix_bench.meters.latency import seconds_of
 from acmix_bench.meters.subject import Subject
 from acmix_bench.spec import library
+from acmix_bench.tasks import classify
 from acmix_bench.train.loop import train
 
 
@@ -40,7 +41,7 @@ def main() -> None:
             step, _ = steps.training(subject, job.recipe.train_batch)
             seconds_of(step, 3, subject.device, perf_counter)
             bare = seconds_of(step, 22, subject.device, perf_counter) / 22
-            (epoch,) = train(subject.build().train(), splits, job)
+            (epoch,) = train(subject.build().train(), splits, job, classify)
             ratios.append(job.recipe.train_batch / epoch.images_per_second / bare)
     for optimizer, ratios in found.items():
         told = stats.median(ratios)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from acmix_bench.cli import COMMANDS, app
 from acmix_bench.runs import contract, contract_operator
 
 QUICK = ["--set", "processes=2", "--set", "seconds=0.02", "--set", "seeds=2", "--set", "epochs=1", "--set", "batch=4"]
+
+DENSE = ("miou", "ap")  # tests/cli/test_dense.py measures them
+full = pytest.mark.skipif(not os.environ.get("ACMIX_BENCH_FULL"), reason="nox -s full")
 
 
 def names() -> list[str]:
@@ -87,7 +91,7 @@ def test_every_backbone_is_planned_as_that_of_an_experiment(name: str, tmp_path:
 
 
 def test_every_meter_is_measured_by_its_name(tmp_path: Path) -> None:
-    names = sorted(meters.METERS)
+    names = sorted(set(meters.METERS) - set(DENSE))
     code, out, err = run_in(tmp_path, "ablate", "-v", "conv3x3", *QUICK, "--set", f"meters={','.join(names)}")
     assert code == 0, err
     records = (tmp_path / "results/custom/records.jsonl").read_text()
@@ -107,7 +111,12 @@ def test_every_operator_keeps_its_contract(name: str, attention: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["nano", "operator-8", "digits", "cluttered", *sorted(set(meters.METERS) - {"accuracy"})]
+    "name",
+    [
+        *("nano", "operator-8", "digits", "cluttered", "semantic-fpn", "retinanet"),
+        *sorted(set(meters.METERS) - {"accuracy", *DENSE}),
+        *(pytest.param(name, marks=full) for name in ("upernet", "mask-rcnn", "cascade-mask-rcnn", *DENSE)),
+    ],
 )
 def test_what_comes_with_the_package_keeps_its_contract(name: str) -> None:
     found = contract.promises(name, "local", "data")

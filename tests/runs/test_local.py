@@ -63,7 +63,7 @@ def test_each_process_has_a_memory_layout_of_its_own() -> None:
     assert len({str(local.call(places, 1, 60)) for _ in range(4)}) == 4
 
 
-@pytest.mark.parametrize("meter", sorted(set(METERS) - {"accuracy"}))
+@pytest.mark.parametrize("meter", sorted(set(METERS) - {"accuracy", "miou", "ap"}))
 @pytest.mark.parametrize("variant", ["acmix", "conv3x3"])
 def test_meters_measure(meter: str, variant: str) -> None:
     outcome = measure(cell_of(variant, meter), 120)

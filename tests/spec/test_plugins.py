@@ -210,7 +210,7 @@ def test_an_operator_of_mine_fits_every_family(tmp_path: Path) -> None:
         "    def __init__(self, channels, heads, window_size):\n"
         "        super().__init__()\n"
         "        self.mix = nn.Linear(channels, channels)\n"
-        "    def forward(self, x, mask=None):\n"
+        "    def forward(self, x, shift=(0, 0)):\n"
         "        return self.mix(x)\n"
         "class Global(Window):\n"
         "    def forward(self, x, height, width):\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from acmix_bench.data import Splits
 from acmix_bench.errors import UserError
 from acmix_bench.spec import library
 from acmix_bench.spec.recipe import Recipe
-from acmix_bench.train import checkpoint, devices
+from acmix_bench.tasks import Job, classify
+from acmix_bench.train import checkpoint, devices, loop
 from acmix_bench.train.batches import draw_from, in_turns, order_of, parts_of
-from acmix_bench.train.loop import Diverged, train, updates_of
+from acmix_bench.train.loop import Diverged, updates_of
 from acmix_bench.train.optimizer import optimizer_of, schedule_of
-from acmix_bench.train.step import Job
 
 SHORT = Recipe(epochs=3, train_batch=16)
+train = partial(loop.train, task=classify)
 # Everything that draws, averages or scales.
 FULL = Recipe(
     epochs=3,
@@ -56,7 +58,7 @@ def model_of(seed: int = 0) -> nn.Module:
 
 def job_of(recipe: Recipe, **more: Any) -> Job:
     plan = {"model": "small", **recipe.model_dump()}
-    return Job(recipe=recipe, image_size=8, classes=3, seed=5, plan=plan, autocast=nullcontext, **more)
+    return Job(recipe=recipe, image_size=8, size=(8, 8), classes=3, seed=5, plan=plan, autocast=nullcontext, **more)
 
 
 def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
@@ -82,9 +84,10 @@ def test_resumed_is_undisturbed_bit_for_bit(recipe: Recipe, killed_after: int, t
     with pytest.raises(Killed):
         train(model_of(), splits_of(), job_of(recipe), report=kill, **options)
     gone_on = model_of(seed=9)  # all must come from the checkpoint
-    resumed = train(gone_on, splits_of(), job_of(recipe), resume=True, **options)
+    begun = checkpoint.load(tmp_path / checkpoint.LAST, job_of(recipe).plan)
+    resumed = train(gone_on, splits_of(), job_of(recipe), begun=begun, **options)
     assert same(undisturbed.state_dict(), gone_on.state_dict())
-    assert [(epoch.loss, epoch.top1) for epoch in resumed] == [(epoch.loss, epoch.top1) for epoch in whole]
+    assert [(epoch.loss, epoch.scores) for epoch in resumed] == [(epoch.loss, epoch.scores) for epoch in whole]
     for name in (checkpoint.WEIGHTS, checkpoint.BEST):
         assert same(load_file(tmp_path / name), load_file(tmp_path / "whole" / name))
 
@@ -202,13 +205,7 @@ def test_batch_norm_over_one_image_names_the_setting() -> None:
 def test_a_checkpoint_of_another_plan_is_refused_by_what_differs(tmp_path: Path) -> None:
     train(model_of(), splits_of(), job_of(SHORT), folder=tmp_path)
     with pytest.raises(UserError, match=r"is of another training: learning_rate is 0\.1 and was 0\.002$"):
-        train(
-            model_of(),
-            splits_of(),
-            job_of(SHORT.model_copy(update={"learning_rate": 0.1})),
-            folder=tmp_path,
-            resume=True,
-        )
+        checkpoint.load(tmp_path / checkpoint.LAST, job_of(SHORT.model_copy(update={"learning_rate": 0.1})).plan)
 
 
 def test_a_broken_checkpoint_is_told(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from acmix_bench import backbones, data, meters
 from acmix_bench.analysis.best import best_rows
-from acmix_bench.analysis.compare import Comparison, Line
+from acmix_bench.analysis.compare import Comparison, Line, scores_of
 from acmix_bench.report import rounding
 from acmix_bench.report.table.cost import macs
 from acmix_bench.report.table.grid import Table
@@ -35,9 +35,10 @@ def main_table(comparison: Comparison) -> Table:
         if meter.is_speed:
             columns.append(_rate(name))
         elif meter.repeats == "seeds" and meter.metrics:
-            columns.append(_score(name, meter.metrics[0], experiment.protocol.seeds))
-            if several:
-                columns.append(_difference(name, meter.metrics[0], experiment.protocol.seeds))
+            for key, metric in scores_of(name).items():
+                columns.append(_score(key, metric, experiment.protocol.seeds, name))
+                if several:
+                    columns.append(_difference(key, metric, experiment.protocol.seeds))
         else:
             columns += [_count(name, metric) for metric in meter.metrics if metric.title]
     cells = rounding.several(len(run.records), "cell", "cells")
@@ -105,28 +106,28 @@ def _rate(meter: str) -> Column:
     return Column(f"{short(meter)}\nimg/s", show, meter)
 
 
-def _score(meter: str, metric: Metric, seeds: int) -> Column:
-    """A score, and how many of the seeds it stands for where some failed."""
+def _score(key: str, metric: Metric, seeds: int, meter: str) -> Column:
+    """A score of a meter, and how many of the seeds it stands for where some failed."""
 
     def show(line: Line) -> str:
-        score = line.scores.get(meter)
+        score = line.scores.get(key)
         if score is None:
             return line.failed(meter) or ""
         some = "" if score.mean.samples == seeds else f" ({score.mean.samples} of {seeds} seeds)"
         return rounding.score(score.mean, metric.unit) + some
 
     title = metric.title or short(meter)
-    return Column(f"{title} %" if metric.unit == "percent" else title, show, meter)
+    return Column(f"{title} %" if metric.unit == "percent" else title, show, meter * (key == meter))
 
 
-def _difference(meter: str, metric: Metric, seeds: int) -> Column:
+def _difference(key: str, metric: Metric, seeds: int) -> Column:
     """A score's difference to the baseline's."""
 
     def show(line: Line) -> str:
-        score = line.scores.get(meter)
+        score = line.scores.get(key)
         return rounding.difference(score.difference, seeds, metric.unit) if score else ""
 
-    return Column(f"Δ {metric.title or short(meter)}", show)
+    return Column(f"Δ {metric.title or short(key)}", show)
 
 
 def _reading(comparison: Comparison) -> list[str]:
@@ -169,7 +170,7 @@ def _reading(comparison: Comparison) -> list[str]:
 
 def _input(case: Case) -> str:
     whole = backbones.is_whole_model(case.backbone)
-    return "x".join(map(str, data.sizes_of(case.data, case.image_size)[0 if whole else 1 :]))
+    return "x".join(map(str, data.sizes_of(case.data, case.input_size)[0 if whole else 1 :]))
 
 
 def _why_it_stopped(comparison: Comparison) -> str:

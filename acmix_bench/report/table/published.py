@@ -23,11 +23,9 @@ def published_table(comparison: Comparison) -> Table:
             cells.append(f"{own:.{digits}f}")
             for kind in ("published", "counted"):
                 figure = figures.get(kind)
-                cells.append(
-                    rounding.published(own, getattr(figure, field), exact=kind == "counted" and number == 0)
-                    if figure
-                    else "-"
-                )
+                printed = getattr(figure, field) if figure else None
+                exact = kind == "counted" and number == 0
+                cells.append("-" if printed is None else rounding.published(own, printed, exact=exact))
         rows.append(cells)
         reasons |= dict.fromkeys(reasons_of(line.row))
     header = ["model", "params\nM", "\nprinted", "\nreleased", "MACs (FLOPs)\nG", "\nprinted", "\nreleased"]

@@ -14,7 +14,7 @@ import torch.multiprocessing
 from torch import Tensor, distributed, nn
 
 from acmix_bench.errors import UserError
-from acmix_bench.train.evaluate import Scores, evaluate
+from acmix_bench.tasks.classify import Scores, score
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -31,7 +31,7 @@ class Said(nn.Module):
 
 
 def scored(batches: Batches, classes: int) -> Scores:
-    return evaluate(Said(), batches, classes=classes, autocast=nullcontext)
+    return score(Said(), batches, classes=classes, autocast=nullcontext)
 
 
 def cut(images: Tensor, labels: Tensor, *sizes: int) -> Batches:
@@ -91,7 +91,7 @@ def test_a_bin_holds_its_upper_edge() -> None:
     above = 0.61
     chances = torch.tensor([[0.6, 0.4], [0.6, 0.4], [above, 1 - above]], dtype=torch.float64)
     batches = [(chances.log(), torch.tensor([0, 1, 0]))]
-    scores = evaluate(Said().double(), batches, classes=2, autocast=nullcontext)
+    scores = score(Said().double(), batches, classes=2, autocast=nullcontext)
     assert scores.calibration_error == pytest.approx(2 / 3 * 0.1 + 1 / 3 * (1 - above))
 
 
@@ -115,7 +115,7 @@ def test_no_images_are_an_error() -> None:
 def test_the_model_is_in_eval_mode_and_progress_is_told() -> None:
     images, labels = random_images(7, 6)
     model, told = nn.Sequential(nn.Dropout(0.9), Said()), []
-    evaluate(model.train(), cut(images, labels, 4, 3), classes=6, autocast=nullcontext, report=told.append)
+    score(model.train(), cut(images, labels, 4, 3), classes=6, autocast=nullcontext, report=told.append)
     assert (told, model.training) == ([4, 7], False)
 
 

@@ -1,17 +1,23 @@
-"""What a trained model gets right: top-1, top-5, cross-entropy, calibration, and each class."""
+"""One class an image: cross-entropy to learn; top-1, top-5, calibration, and each class to score."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.data import Mixup
 from torch import Tensor, distributed, nn
 
+from acmix_bench.data import Splits
+from acmix_bench.data.transforms import to_test, to_train
 from acmix_bench.errors import UserError
+from acmix_bench.tasks import Batch, Job
+from acmix_bench.tasks import Scores as Numbers
 
 BINS = 15  # of the confidences, as Guo et al. take them
 TOP = 5
@@ -40,7 +46,45 @@ class Scores:
     not_finite: int
 
 
+def transform(job: Job, splits: Splits, *, trains: bool) -> Callable[[Any, Any], Batch]:
+    """A picture to (C, size, size), augmented to train on; a tensor is taken as it is."""
+    return partial(_prepared, (to_train if trains else to_test)(job.recipe, job.image_size, splits))
+
+
+def _prepared(from_picture: Callable[[Any], Tensor], image: Any, label: Any) -> Batch:
+    return image if isinstance(image, Tensor) else from_picture(image), int(label)
+
+
+def collate(items: Sequence[Batch]) -> Batch:
+    """Images (B, C, size, size) and the numbers of their classes (B)."""
+    return torch.stack([image for image, _ in items]), torch.tensor([label for _, label in items])
+
+
+def losses(job: Job) -> Callable[[nn.Module, Batch], Tensor]:
+    """Cross-entropy, of images that Mixup and CutMix mix where the recipe says so."""
+    recipe, mix = job.recipe, None
+    if recipe.mixup or recipe.cutmix:
+        mix = Mixup(recipe.mixup, recipe.cutmix, label_smoothing=recipe.smoothing, num_classes=job.classes)
+    smoothing = 0.0 if mix else recipe.smoothing  # with it, it is in the targets
+
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        x, target = mix(*batch) if mix else batch
+        with job.autocast():
+            output = model(x)
+        return F.cross_entropy(output.to(x.dtype), target, label_smoothing=smoothing)  # of half types taken in full
+
+    return loss
+
+
 def evaluate(
+    model: nn.Module, batches: Iterable[Batch], job: Job, report: Callable[[int], None] = lambda _: None
+) -> Numbers:
+    """Top-1 and the rest of `score` that are single numbers."""
+    scores = score(model, batches, classes=job.classes, autocast=job.autocast, report=report)
+    return {name: getattr(scores, name) for name in ("top1", "top5", "cross_entropy", "calibration_error")}
+
+
+def score(
     model: nn.Module,
     batches: Iterable[Any],
     *,
@@ -74,7 +118,7 @@ def evaluate(
             sums += _sums(scores.cpu().double(), labels.cpu(), classes)
             seen += len(labels)
             report(seen)
-    right, each, counts, confident, accurate, rest = _over_processes(sums, weight.device).split(
+    right, each, counts, confident, accurate, rest = over_processes(sums, weight.device).split(
         [classes, classes, BINS, BINS, BINS, 3]
     )
     total = int(each.sum())
@@ -110,7 +154,8 @@ def _sums(scores: Tensor, labels: Tensor, classes: int) -> Tensor:
     return torch.cat([*parts, torch.stack([among.sum(), losses.sum(), (~finite).sum()])])
 
 
-def _over_processes(sums: Tensor, device: torch.device) -> Tensor:
+def over_processes(sums: Tensor, device: torch.device) -> Tensor:
+    """The sums of all processes that score together, in each."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return sums
     # nccl sums what lies on a GPU, gloo what lies in memory.
