@@ -84,11 +84,13 @@ def _drawn(model: nn.Module, prepare: Any, image: Any, names: Sequence[str], tas
             scores = F.interpolate(model(x[None]), pixels.shape[-2:], mode="bilinear", align_corners=False)
         labels = scores[0].argmax(0)
         there = labels.unique().tolist()
-        masks = torch.stack([labels == number for number in there])
-        drawing = draw_segmentation_masks(pixels, masks, alpha=OPACITY, colors=[_colour(number) for number in there])
+        things = [number for number in there if _name(names, number) != "background"]
+        if things:
+            masks, colours = torch.stack([labels == number for number in things]), list(map(_colour, things))
+            pixels = draw_segmentation_masks(pixels, masks, alpha=OPACITY, colors=colours)
         shares = sorted(((float((labels == number).float().mean()), number) for number in there), reverse=True)
         words = [f"{_name(names, number)} {100 * share:.0f} %" for share, number in shares]
-        return pictures.to_pil_image(drawing), ", ".join(words)
+        return pictures.to_pil_image(pixels), ", ".join(words)
     none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}
     x, _ = prepare(image, none)
     with torch.inference_mode():
