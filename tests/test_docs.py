@@ -51,7 +51,7 @@ FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 BLOCKS = [(page, *block) for page in PAGES for block in FENCE.findall(TEXT[page])]
 SHOWN = [(info.removeprefix("text "), block) for _, info, block in BLOCKS if info.startswith("text")]
 RUNS = (
-    *("paths", "paths-cluttered", "shift-cluttered"),
+    *("paths", "paths-cluttered", "shift-cluttered", "scenes-segment"),
     *("speed", "training", "speed-default", "latency", "memory", "native", "native-networks", "ledger"),
     "backbones",
 )
