@@ -49,7 +49,7 @@ def full(session: nox.Session) -> None:
     long = (
         "cli/test_walk.py",
         "cli/test_train_imagenet.py",
-        "cli/test_dense.py",
+        "cli/test_dense_commands.py",
         "cli/test_registry.py",
         "heads/test_every_backbone.py",
         "runs/test_sweep.py",

@@ -17,7 +17,7 @@ from acmix_bench.runs import contract, contract_operator
 
 QUICK = ["--set", "processes=2", "--set", "seconds=0.02", "--set", "seeds=2", "--set", "epochs=1", "--set", "batch=4"]
 
-DENSE = ("miou", "ap")  # tests/cli/test_dense.py measures them
+DENSE = ("miou", "ap")  # tests/cli/test_dense_commands.py measures them
 full = pytest.mark.skipif(not os.environ.get("ACMIX_BENCH_FULL"), reason="nox -s full")
 
 
