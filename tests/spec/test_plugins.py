@@ -223,9 +223,9 @@ def test_an_operator_of_mine_fits_every_family(tmp_path: Path) -> None:
         "        return self.mix(x)\n"
     )
     for name, attention, backbone, size in (
-        ("Window", "window", "swin-t", 64),
-        ("Global", "global", "pvt-t", 64),
-        ("Patchwise", "patchwise", "san10", 256),
+        ("Window", "window", "swin-t", 56),
+        ("Global", "global", "pvt-t", 32),
+        ("Patchwise", "patchwise", "san10", 128),
     ):
         code, out, err = run_in(tmp_path, "check", f"families.py:{name}", "--attention", attention)
         assert code == 0, out + err
