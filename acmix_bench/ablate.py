@@ -27,7 +27,7 @@ from acmix_bench.runs.sweep import placed, records
 from acmix_bench.runs.work import Measure
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import Cell, Row, cells_of
-from acmix_bench.spec.experiment import DEFAULT_BACKBONE, Experiment
+from acmix_bench.spec.experiment import DEFAULT_BACKBONE, Case, Experiment
 
 Misfits = Callable[[Sequence[Cell], float], Mapping[str, str]]
 
@@ -49,10 +49,8 @@ def rows_of(experiment: Experiment, extra: Sequence[str] = ()) -> list[Row]:
         UserError: for an unknown name.
     """
     if not experiment.models:
-        place = experiment.model_dump(include={"image_size", "data", "head", "size"})
-        case = backbones.case_of(experiment.backbone, **place)
-        return [implemented(row, experiment) for row in library.variant_rows(experiment, case, extra)]
-    if extra or experiment.image_size or experiment.backbone != DEFAULT_BACKBONE or experiment.head or experiment.size:
+        return [implemented(row, experiment) for row in library.variant_rows(experiment, case_of(experiment), extra)]
+    if extra or names_a_case(experiment):
         raise UserError(
             f"experiment {experiment.name} compares models, whose names say all: --variant, backbone, image_size, head "
             "and size have no effect there (they are written BACKBONE-VARIANT+HEAD@SIZE)"
@@ -60,6 +58,19 @@ def rows_of(experiment: Experiment, extra: Sequence[str] = ()) -> list[Row]:
     rows = [implemented(backbones.find_model(name), experiment) for name in experiment.models]
     on = {"data": experiment.data} if experiment.data else {}
     return [row.model_copy(update={"case": row.case.model_copy(update=on)}) for row in rows]
+
+
+def case_of(experiment: Experiment) -> Case:
+    """Where an experiment's variants are measured."""
+    return backbones.case_of(
+        experiment.backbone, **experiment.model_dump(include={"image_size", "data", "head", "size"})
+    )
+
+
+def names_a_case(experiment: Experiment) -> bool:
+    """Whether it says of itself what a model's name says: the backbone, the head or the size."""
+    sizes = experiment.image_size or experiment.size
+    return bool(sizes or experiment.head or experiment.backbone != DEFAULT_BACKBONE)
 
 
 def implemented(row: Row, experiment: Experiment) -> Row:
@@ -270,19 +281,16 @@ def row_to_train(model: str | None, variant: str | None, settings: Sequence[str]
         raise UserError("give a model or a variant, not both: a model names its variant, as in nano-acmix")
     experiment = library.with_settings(named("train"), settings)
     if model:
-        if experiment.image_size or experiment.backbone != DEFAULT_BACKBONE or experiment.head or experiment.size:
+        if names_a_case(experiment):
             raise UserError(f"{model} names its backbone and size; write the size as {model.partition('@')[0]}@SIZE")
         (row,) = rows_of(experiment.model_copy(update={"models": (model,)}))
     else:
         variants = library.expand(variant or "acmix", library.load_variant("acmix"))
         if len(variants) > 1:
             raise UserError(f"--variant {variant}: train takes one variant; ablate takes a grid")
-        place = experiment.model_dump(include={"image_size", "data", "head", "size"})
-        case = backbones.case_of(experiment.backbone, **place)
         label = f"{experiment.backbone}-{variant or 'acmix'}"
-        row = implemented(Row(label=label, variant=variants[0], case=case), experiment)
-    task = heads.find(row.case.head).task if row.case.head else "classify"
-    return row, experiment.model_copy(update={"meters": (meters.of_task(task),)})
+        row = implemented(Row(label=label, variant=variants[0], case=case_of(experiment)), experiment)
+    return row, experiment.model_copy(update={"meters": (meters.of_task(heads.task_of(row.case.head)),)})
 
 
 def fitting(plan: Plan, insisted: Collection[str], misfits: Misfits) -> Mapping[str, str]:

@@ -94,6 +94,15 @@ def find(name: str) -> Head:
     return plugins.find("head", name, HEADS, Head)
 
 
+def task_of(name: str) -> Literal["classify", "segment", "detect"]:
+    """What a model with a head is made to do; without one, to classify.
+
+    Raises:
+        UserError: as `find`.
+    """
+    return find(name).task if name else "classify"
+
+
 def built(name: str, model: nn.Module, backbone: str, *, classes: int) -> nn.Module:
     """The whole dense model: a head on a built backbone.
 

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
+from acmix_bench.data.labelmaps import IGNORED
+
 STRIDE = 32  # of the coarsest map: images are padded to whole numbers of its pixels
-IGNORED = 255
 DROPOUT = 0.1
 AUXILIARY_CHANNELS, AUXILIARY_WEIGHT = 256, 0.4
 

@@ -82,7 +82,7 @@ class Subject:
     @property
     def task(self) -> tasks.Name:
         """What it is trained to do."""
-        return heads.find(self.case.head).task if self.case.head else "classify"
+        return heads.task_of(self.case.head)
 
     def build(self, device: torch.device | str | None = None) -> nn.Module:
         """What is counted and timed, initialised from the seed: the model, of a dense one without what waits on values.

@@ -40,8 +40,7 @@ class Work:
         """Measure cells together; `how` goes to the measuring. A cell whose code is edited meanwhile fails."""
         if self.is_elsewhere:
             enter(self.folder)
-        look_again()
-        unlike = {cell.key: other_code(cell, is_elsewhere=self.is_elsewhere) for cell in cells}
+        unlike = self._unlike(cells)
         started, clock, state, before = datetime.now(UTC), time.monotonic(), machine_state(), look()
         fit = [cell for cell in cells if not unlike[cell.key]]
         measured = self.measure(fit, self.timeout, **how) if fit else []
@@ -49,8 +48,7 @@ class Work:
         seconds = (time.monotonic() - clock) / max(1, len(fit))
         if not self.is_elsewhere and (taken := taken_since(before)):
             state = state.model_copy(update={"others": taken.others, "stolen": taken.stolen})
-        look_again()  # somebody may have edited it meanwhile
-        unlike |= {cell.key: other_code(cell, is_elsewhere=self.is_elsewhere) for cell in fit}
+        unlike |= self._unlike(fit)  # somebody may have edited it meanwhile
         environment, found = this_environment(), []
         for cell in cells:
             outcome = outcomes.get(cell.key, Outcome(status="crashed"))
@@ -71,6 +69,11 @@ class Work:
                 )
             )
         return found
+
+    def _unlike(self, cells: Sequence[Cell]) -> dict[str, str | None]:
+        """Why each cell cannot be measured now, by its key; None where its code is here as it was."""
+        look_again()
+        return {cell.key: other_code(cell, is_elsewhere=self.is_elsewhere) for cell in cells}
 
 
 def unmeasured(cells: Iterable[Cell], environment: Environment, status: Status, reason: str) -> list[Record]:

@@ -12,30 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
-from acmix_bench.data import Splits, dense
 from acmix_bench.errors import UserError
-from acmix_bench.spec.recipe import DenseRecipe
 from acmix_bench.tasks import Batch, Job, Scores
+from acmix_bench.tasks.items import collate as collate
+from acmix_bench.tasks.items import transform as transform
 
 MASK = 0.5  # of a mask's values, from which on a pixel is the object's
 # COCO's twelve, in its order: precision over ten overlaps, at two of them, by size; recall by number, by size.
 PRECISIONS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 RECALLS = ("ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large")
 TWELVE = (*PRECISIONS, *RECALLS)
-
-
-def transform(job: Job, splits: Splits, *, trains: bool) -> Callable[[Any, Any], Batch]:
-    """A picture and its objects to (3, height, width) and their boxes there, augmented to train on.
-
-    To score on, the objects stay as they are in the picture, whose size is `original`.
-    """
-    assert isinstance(job.recipe, DenseRecipe)
-    return (dense.to_train if trains else dense.to_test)(job.recipe, job.size, splits)
-
-
-def collate(items: Sequence[Batch]) -> Batch:
-    """The images and targets in lists: their sizes differ."""
-    return [image for image, _ in items], [target for _, target in items]
 
 
 def losses(job: Job) -> Callable[[nn.Module, Batch], Tensor]:

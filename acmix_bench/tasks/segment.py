@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from acmix_bench.data import Splits, dense
+from acmix_bench.data.labelmaps import IGNORED
 from acmix_bench.errors import UserError
-from acmix_bench.spec.recipe import DenseRecipe
 from acmix_bench.tasks import Batch, Job, Scores
 from acmix_bench.tasks.classify import over_processes
-
-IGNORED = 255  # the number of a pixel of no class
-
-
-def transform(job: Job, splits: Splits, *, trains: bool) -> Callable[[Any, Any], Batch]:
-    """A picture and its label map to (3, height, width) and (height, width), augmented to train on.
-
-    To score on, the label map is as large as it was.
-    """
-    assert isinstance(job.recipe, DenseRecipe)
-    return (dense.to_train if trains else dense.to_test)(job.recipe, job.size, splits)
-
-
-def collate(items: Sequence[Batch]) -> Batch:
-    """The images and label maps in lists: their sizes may differ."""
-    return [image for image, _ in items], [labels for _, labels in items]
+from acmix_bench.tasks.items import collate as collate
+from acmix_bench.tasks.items import transform as transform
 
 
 def losses(job: Job) -> Callable[[nn.Module, Batch], Tensor]:
