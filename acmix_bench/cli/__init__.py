@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from acmix_bench.cli import measure, own, versions, view, watch, weights
+from acmix_bench.cli import measure, own, report, versions, view, watch, weights
 from acmix_bench.cli.common import as_help, is_watched, note
 from acmix_bench.errors import Interrupted, Terminated, UserError
 
@@ -75,9 +75,9 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Look": {
         "list": view.list_names,
         "show": view.show,
-        "table": view.table,
-        "plot": view.plot,
-        "plan": view.plan,
+        "table": report.table,
+        "plot": report.plot,
+        "plan": report.plan,
         "status": watch.status,
     },
     "Hold runs and versions beside each other": {

@@ -1,4 +1,4 @@
-"""Commands that show what is there: list, show, table, plan, plot."""
+"""Commands that show what can be named: list, show."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from acmix_bench import backbones, data
 from acmix_bench.cli import complete
-from acmix_bench.cli.common import JsonOption, ResultsOption, is_watched, note
+from acmix_bench.cli.common import JsonOption, is_watched
 from acmix_bench.cli.registered import FORMS, OURS, all_names
 from acmix_bench.errors import UserError, unknown
 from acmix_bench.ops.native import build
@@ -23,8 +22,6 @@ from acmix_bench.spec import library, plugins, strict
 from acmix_bench.spec.axis import Axis
 from acmix_bench.spec.cell import Row
 from acmix_bench.spec.variant import AXES, IMPLEMENTATIONS, Variant
-
-STYLES = ("text", "md", "csv", "tex", "json", "parquet")
 
 
 def _files(kind: str, summary: Any) -> dict[str, str]:
@@ -202,113 +199,3 @@ def _told(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(" ".join(map(str, part)) if isinstance(part, tuple) else _told(part) for part in value)
     return str(getattr(value, "key", value))
-
-
-def table(
-    run: Annotated[
-        str, typer.Argument(help="An experiment with results, or the folder of a run.", autocompletion=complete.runs)
-    ],
-    style: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            help="text, md, csv, tex, json, or parquet (with --out).",
-            autocompletion=complete.one_of(*STYLES),
-        ),
-    ] = "text",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it to this file.")] = None,
-    results: ResultsOption = Path("results"),
-) -> None:
-    """Print the tables of a run, or its numbers with every digit.
-
-    \b
-    Examples:
-      acmix-bench table paths --format tex
-      acmix-bench table paths --format parquet --out paths.parquet
-    """
-    from acmix_bench.analysis.compare import compare
-    from acmix_bench.cli import terminal
-    from acmix_bench.report.table import render, tables
-    from acmix_bench.report.table.grid import FORMATS
-    from acmix_bench.runs.store import load_run
-
-    if style not in STYLES:
-        raise unknown("format", style, STYLES)
-    comparison = compare(load_run(run, results))
-    if style == "text" and out is None:
-        terminal.show(tables(comparison))
-        return
-    if style in FORMATS:
-        text = render(comparison, style)
-    else:
-        from acmix_bench.report import frame
-
-        if style == "parquet":
-            if out is None:
-                raise UserError("--format parquet: is for programs; say which file with --out")
-            frame.write_parquet(comparison, out)
-            print(out)
-            return
-        text = {"csv": frame.to_csv, "json": frame.to_json}[style](comparison)
-    if out is None:
-        print(text, end="")
-        return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror})") from error
-    print(out)
-
-
-def plan(
-    run: Annotated[str, typer.Argument(help="A run with accuracies: the pilot.", autocompletion=complete.runs)],
-    detect: Annotated[float, typer.Option("--detect", min=0.0001, help="Difference of top-1 in percentage points.")],
-    results: ResultsOption = Path("results"),
-) -> None:
-    """Tell from a run how many seeds it would take to see a difference in accuracy.
-
-    Example: acmix-bench plan paths --detect 0.5
-    """
-    from acmix_bench.analysis.compare import seed_plan
-    from acmix_bench.cli import terminal
-    from acmix_bench.report.table.decide import seed_table
-    from acmix_bench.runs.store import load_run
-
-    plans = seed_plan(load_run(run, results), detect / 100)
-    if not plans:
-        note(f"error: {run} has no row with accuracies of two seeds or more beside its baseline")
-        raise typer.Exit(5)
-    terminal.show([seed_table(plans, detect / 100)])
-
-
-def plot(
-    run: Annotated[
-        str, typer.Argument(help="An experiment with results, or the folder of a run.", autocompletion=complete.runs)
-    ],
-    kind: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[KIND]",
-            help="intervals, curves (training), mixing (alpha and beta), published; what fits where not given.",
-            autocompletion=complete.one_of("intervals", "curves", "mixing", "published"),
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Image file; its suffix chooses the format.")] = None,
-    results: ResultsOption = Path("results"),
-) -> None:
-    """Draw the throughput and accuracy of a run with their intervals, or how it trained.
-
-    \b
-    Examples:
-      acmix-bench plot paths --out paths.png
-      acmix-bench plot paths mixing --out mixing.pdf
-    """
-    from acmix_bench.analysis.compare import compare
-    from acmix_bench.report.figure import draw
-    from acmix_bench.runs.store import load_run
-
-    comparison = compare(load_run(run, results))
-    name = comparison.run.plan.experiment.name
-    path = out or Path(f"{name}-{kind}.png" if kind else f"{name}.png")
-    draw(comparison, path, kind)
-    print(path)
