@@ -222,7 +222,7 @@ def train(
         typer.Option("--weights", "-w", help="Start from these, as import-weights or a training wrote them."),
     ] = None,
     new_head: Annotated[
-        bool, typer.Option("--new-head", help="Leave out their classifier, for other classes.")
+        bool, typer.Option("--new-head", help="Leave out their classifier, for other classes or a dense head.")
     ] = False,
     download: Annotated[bool, typer.Option("--download", help="Fetch a data set that is not there.")] = False,
     as_json: JsonOption = False,

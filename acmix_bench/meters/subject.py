@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,8 +93,14 @@ class Subject:
         model = self.build_to_train(device)
         return heads.as_network(model) if self.case.head else model
 
-    def build_to_train(self, device: torch.device | str | None = None) -> nn.Module:
-        """The model as it is trained and asked, initialised from the seed."""
+    def build_to_train(
+        self, device: torch.device | str | None = None, start: Callable[[nn.Module], object] | None = None
+    ) -> nn.Module:
+        """The model as it is trained and asked, initialised from the seed.
+
+        Args:
+            start: puts weights into the classifier, of which a head for a dense task takes the stages.
+        """
         torch.manual_seed(self.seed)
         shape = data.find(self.case.data)
         with torch.device("meta" if device == "meta" else "cpu"):
@@ -105,6 +112,8 @@ class Subject:
                 image_size=self.case.image_size,
                 drop_path=self.protocol.get("drop_path", 0.0),
             )
+            if start:
+                start(model)
             if self.case.head:
                 model = heads.built(self.case.head, model, self.case.backbone, classes=shape.classes)
         return model.to(device or self.device, self.weights).to(memory_format=self.layout)

@@ -40,7 +40,8 @@ class Wishes:
         folder: where checkpoints, weights and the log are kept; nothing is kept without.
         resume: go on from the checkpoint in the folder.
         download: fetch a data set that is not there.
-        weights: start from these; `new_head` leaves out those of the classes.
+        weights: start from these; `new_head` leaves out those of the classes, and for a dense task they are those of
+            its backbone as a classifier.
         tensorboard: log for TensorBoard too.
     """
 
@@ -80,9 +81,12 @@ def _trained(cell: Cell, model_name: str, wishes: Wishes) -> list[Epoch]:
         raise UserError(f"--{'resume' if wishes.resume else 'tensorboard'}: say which folder with --out")
     subject, splits = Subject.of(cell), _splits(cell, download=wishes.download)
     try_out(cell, splits)
-    model = subject.build_to_train()
-    if wishes.weights:
-        load_weights(model, wishes.weights, new_head=wishes.new_head)
+    start = partial(load_weights, path=wishes.weights, new_head=wishes.new_head) if wishes.weights else None
+    # A new head stands on the stages of a classifier; without one the weights are the whole model's.
+    begins_as_classifier = wishes.new_head or not subject.case.head
+    model = subject.build_to_train(start=start if begins_as_classifier else None)
+    if start and not begins_as_classifier:
+        start(model)
     model, job = subject.prepare(model.train()), job_of(subject, splits, model_name)
     begun = checkpoint.load(folder / checkpoint.LAST, job.plan) if folder and wishes.resume else None
     with _Watcher(job.recipe.epochs, wishes) as watcher, _stopping_gently() as is_ending:
