@@ -40,6 +40,20 @@ def test_ade20k_counts_from_one_and_ignores_zero(tmp_path: Path) -> None:
     assert "no such folder; unpack ADEChallengeData2016.zip" in refused("ade20k", place, str(tmp_path / "nowhere"))
 
 
+def test_names_of_ade20k_come_from_its_own_file(tmp_path: Path) -> None:
+    place = ade20k(tmp_path)
+    lines = [f"{number}\t0.1\t9\t9\t0\tthing {number}, object" for number in range(1, 151)]
+    told = place / "objectInfo150.txt"
+    told.write_text("\n".join(["Idx\tRatio\tTrain\tVal\tStuff\tName", *lines]) + "\n")
+    names = data.load("ade20k", 512, str(tmp_path)).class_names
+    assert (len(names), names[0], names[149]) == (150, "thing 1", "thing 150")
+    told.write_text("\n".join(lines[:3]))
+    assert (
+        refused("ade20k", place, str(tmp_path))
+        == "PATH/objectInfo150.txt: has 2 classes, and must have 150, a line each"
+    )
+
+
 def test_folders_of_pairs(tmp_path: Path) -> None:
     place = segfolder(tmp_path / "streets")
     name = f"segfolder:{place}"
