@@ -30,6 +30,7 @@ LAYERS = [
     "heads.__init__",
     "backbones.__init__",
     "data.__init__",
+    "registered",
     "ops",
     "data",
     "backbones",

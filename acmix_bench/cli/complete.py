@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import get_args
 
-from acmix_bench.cli.registered import OURS, all_names
+from acmix_bench.registered import OURS, all_names
 from acmix_bench.spec import library, plugins
 from acmix_bench.spec.variant import IMPLEMENTATIONS, Variant
 

@@ -15,9 +15,9 @@ import typer
 from acmix_bench import backbones, data
 from acmix_bench.cli import complete
 from acmix_bench.cli.common import JsonOption, is_watched
-from acmix_bench.cli.registered import FORMS, OURS, all_names
 from acmix_bench.errors import UserError, unknown
 from acmix_bench.ops.native import build
+from acmix_bench.registered import FORMS, OURS, all_names
 from acmix_bench.spec import library, plugins, strict
 from acmix_bench.spec.axis import Axis
 from acmix_bench.spec.cell import Row

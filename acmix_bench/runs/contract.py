@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from acmix_bench import backbones, data, heads, meters, ops
+from acmix_bench import backbones, data
 from acmix_bench.errors import UserError
+from acmix_bench.registered import FORMS, OURS
 from acmix_bench.spec import plugins
-from acmix_bench.spec.axis import Axis
-from acmix_bench.spec.meter import Meter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,25 +46,17 @@ def kind_of(name: str) -> str:
     Raises:
         UserError: for an unknown one.
     """
-    ours: dict[str, Any] = {
-        "operator": ops.OPERATORS,
-        "backbone": backbones.BACKBONES,
-        "head": heads.HEADS,
-        "data set": data.DATASETS,
-        "meter": meters.METERS,
-        "axis": {},
-    }
     if data.is_own(name):
         return "data set"
     name = name.partition(",")[0]  # an operator may have keyword arguments
+    ours: dict[str, Mapping[str, Any]] = {**OURS, "axis": {}}  # those of this package have nothing to keep
     for kind, entries in ours.items():
         if name in entries or name in plugins.installed(kind):
             return kind
     if backbones.is_single_operator(name):
         return "backbone"
     entry = plugins.load("name", name, known={known: None for entries in ours.values() for known in entries})
-    forms = {backbones.Backbone: "backbone", heads.Head: "head", data.DataSet: "data set", Meter: "meter", Axis: "axis"}
-    found = next((kind for form, kind in forms.items() if isinstance(entry, form)), "operator")
+    found = FORMS.get(type(entry), "operator")
     if found == "operator" and not isinstance(entry, type):
         raise UserError(f"'{name}' is no class of an operator, and no Backbone, Head, DataSet, Meter or Axis")
     return found
