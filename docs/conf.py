@@ -40,17 +40,19 @@ highlight_language = "text"
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 90
 autodoc_inherit_docstrings = toc_object_entries = add_module_names = smartquotes = False
 SECTIONS = ("Args:", "Attributes:", "Returns:", "Raises:", "Shape:")
 napoleon_custom_sections = ["Shape"]
+napoleon_use_ivar = True
 
 html_theme = "furo"
 html_static_path = ["style"]
 html_css_files = ["site.css"]
 html_show_sphinx = html_copy_source = html_show_copyright = False
+html_show_search_summary = False  # a browser reads no other page of a folder
 html_math_renderer = "mathml"
 
 
@@ -60,6 +62,7 @@ def setup(app: Any) -> None:
     app.connect("builder-inited", lambda app: made.write(Path(app.srcdir)))
     app.connect("source-read", _for_the_site)
     app.connect("autodoc-process-docstring", _keep_indented, priority=400)  # before napoleon's
+    app.connect("doctree-read", _with_dashes)
     app.connect("build-finished", _begin_at_the_readme)
 
 
@@ -82,6 +85,13 @@ def _keep_indented(app: Any, what: str, name: str, obj: Any, options: Any, lines
         below = next((line for line in lines[number + 1 :] if line.strip()), "")
         if re.match(r"\S.*:$", lines[number]) and below.startswith("    ") and lines[number] not in SECTIONS:
             lines[number : number + 1] = [lines[number] + ":", ""]
+
+
+def _with_dashes(app: Any, doctree: nodes.document) -> None:
+    """What Sphinx sets between a parameter and its meaning."""
+    for text in list(doctree.findall(nodes.Text)):
+        if text == " -- ":
+            text.parent.replace(text, nodes.Text(" – "))
 
 
 def _begin_at_the_readme(app: Any, failed: Exception | None) -> None:

@@ -24,7 +24,7 @@ CONTENTS = {
 
 # What of the package is told, page by page.
 REFERENCE = {
-    "scripts": ("From a script", ["api", "report.frame"]),
+    "scripts": ("Runs and frames", ["api", "report.frame"]),
     "operators": (
         "Operators",
         [f"ops.{name}" for name in ("acmix", "window", "patchwise", "global_attention", "convolution", "mix", "plain")],
@@ -113,11 +113,11 @@ def _runs(names: list[str]) -> str:
 
 def _told(one: Experiment) -> list[str]:
     """What the experiment's file says."""
-    facts = {"source": one.source, "time, on 2 cores": one.time, "expected": one.expected}
-    rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
+    facts = {"Source": one.source, "Time, on 2 cores": one.time, "Expected": one.expected}
+    told = "\n".join(f"- **{key}**: {value}" for key, value in facts.items())
     path = f"experiments/{one.name}.yaml"
     file = f"All that it sets: [{path}](/{path})." if one.name in _files() else "It was run from a file of its own."
-    return [f"# {one.name}", one.question, f"    {one.command}", f"| | |\n|---|---|\n{rows}", file]
+    return [f"# {one.name}", one.question, f"    {one.command}", told, file]
 
 
 def _shown(run: str) -> str:
