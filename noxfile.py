@@ -54,8 +54,8 @@ def full(session: nox.Session) -> None:
         "heads/test_every_backbone.py",
         "runs/test_sweep.py",
         "runs/test_disk.py",
-        "test_docs.py",
         "test_hostile.py",
+        "test_told.py",
     )
     session.run(*pytest, *(f"tests/{name}" for name in long), env=environment)
 

@@ -16,10 +16,10 @@ ROOT = Path(__file__).parent.parent
 
 CONTENTS = {
     "Begin": ["docs/start", "docs/operator", "docs/ablate", "docs/own"],
-    "What it shows": ["docs/experiments/index", "docs/models", "docs/claims", "docs/measuring"],
+    "What it shows": ["docs/experiments/index", "docs/speed", "docs/models", "docs/claims", "docs/measuring"],
     "Train": ["docs/training", "docs/data", "docs/dense", "docs/sweeps"],
     "Look up": ["docs/commands", "docs/api", "results/README", "results/published/README", "examples/mixers/README"],
-    "Change it": ["docs/architecture", "CONTRIBUTING"],
+    "Change it": ["docs/architecture", "docs/fast", "CONTRIBUTING"],
 }
 
 # What of the package is told, page by page.
