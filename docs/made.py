@@ -64,7 +64,8 @@ def with_links(text: str, docname: str) -> str:
     """Lead a link to an experiment's file, or to a run that is shown, to the experiment's page."""
     if docname.startswith("docs/experiments/"):
         return text
-    text = re.sub(r"\]\((?:\.\./)*experiments/([\w-]+)\.yaml\)", r"](/docs/experiments/\1.md)", text)
+    names = "|".join(map(re.escape, _files()))
+    text = re.sub(rf"\]\((?:\.\./)*experiments/({names})\.yaml\)", r"](/docs/experiments/\1.md)", text)
     return re.sub(r"\]\((?:\.\./)*results/shown/([\w-]+)(?:/table\.md)?\)", _to_the_run, text)
 
 
@@ -85,8 +86,8 @@ def _experiment_of(run: str) -> Experiment:
 @cache
 def _files() -> dict[str, Experiment]:
     """The experiments that come along."""
-    names = [path.stem for path in sorted((ROOT / "experiments").glob("*.yaml"))]
-    return {name: library.load_experiment(str(ROOT / "experiments" / f"{name}.yaml")) for name in names}
+    files = [named.path for named in library.known("experiment").values() if not named.is_own]
+    return {path.stem: library.load_experiment(str(path)) for path in files}
 
 
 def _experiments() -> Iterator[tuple[str, str]]:
