@@ -40,9 +40,12 @@ REFERENCE = {
 
 def write(root: Path) -> None:
     """Write the pages that are made; one that would be the same is left, so that it is not built again."""
-    for name, text in {**dict(_experiments()), **dict(_reference())}.items():
-        path = root / f"{name}.md"
-        path.parent.mkdir(parents=True, exist_ok=True)
+    pages = {root / f"{name}.md": text for name, text in (*_experiments(), *_reference())}
+    for folder in {path.parent for path in pages}:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in set(folder.glob("*.md")) - set(pages):
+            old.unlink()
+    for path, text in pages.items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
 

@@ -171,7 +171,8 @@ def test_the_dense_counts_are_as_told() -> None:
         r"^\| (Swin-\w), ([^,|]+)(?:, ([\dx]+))? \| ([\d.]+), ([\d.]+) \|", TEXT["docs/dense.md"], re.MULTILINE
     )
     assert len(rows) == 5
-    names = [f"{model}+{head.replace(' ', '-')}@{size or '800x1280'}".lower() for model, head, size, *_ in rows]
+    heads = {"UPerNet": "upernet", "Mask R-CNN": "mask-rcnn", "Cascade Mask R-CNN": "cascade-mask-rcnn"}
+    names = [f"{model}+{heads[head]}@{size or '800x1280'}".lower() for model, head, size, *_ in rows]
     counted = acmix_bench.flops(*names)
     assert list(counted["variant"]) == names
     for row, parameters, macs in zip(rows, counted["parameters"], counted["macs"], strict=True):
