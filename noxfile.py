@@ -55,6 +55,7 @@ def full(session: nox.Session) -> None:
         "runs/test_sweep.py",
         "runs/test_disk.py",
         "test_hostile.py",
+        "test_told.py",
     )
     session.run(*pytest, *(f"tests/{name}" for name in long), env=environment)
 
@@ -87,6 +88,21 @@ def sanitize(session: nox.Session) -> None:
             sizes = [f"-DSCALAR={scalar}", f"-DLANES={lanes}", "-Iacmix_bench/ops/native"]
             session.run(compiler, *flags, *sizes, "tests/ops/sanitize.cpp", "-o", program, external=True)
             session.run(program, external=True)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site of docs/ into build/site, in an environment of its own; a warning or a dead link is an error."""
+    environment, site = Path(".nox") / "docs", Path("build") / "site"
+    python = str(environment / "bin" / "python")
+    if not environment.exists():
+        session.run(sys.executable, "-m", "venv", str(environment), external=True)
+    session.run(python, "-m", "pip", "install", "--quiet", "--editable", ".[docs]", external=True)
+    shutil.rmtree(site, ignore_errors=True)
+    sphinx = ("--quiet", "--fail-on-warning", "--keep-going", "--jobs", "auto", "--conf-dir", "docs")
+    session.run(python, "-m", "sphinx", *sphinx, ".", str(site), external=True)
+    session.run(python, "docs/check_site.py", str(site), external=True)
+    session.log(f"open {site / 'index.html'}")
 
 
 @nox.session

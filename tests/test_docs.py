@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import runpy
 import shlex
-from collections import Counter
 from collections.abc import Iterator
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from pages import ALL_RUNS, BLOCKS, GENERATED, PAGES, ROOT, SHOWN, TEXT, WRITTEN, flat, prose, shown
 from typer.testing import CliRunner
 
 from acmix_bench import ablate as flow
-from acmix_bench.analysis.compare import Comparison, compare
+from acmix_bench.analysis.compare import compare
 from acmix_bench.analysis.thresholds import load_thresholds
 from acmix_bench.cli import app
 from acmix_bench.report.frame import to_csv
@@ -30,46 +28,13 @@ from acmix_bench.runs.store import Store
 from acmix_bench.spec import library
 from acmix_bench.spec.variant import AXES
 
-ROOT = Path(__file__).parent.parent
-GENERATED = "docs/commands.md"
-WRITTEN = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
-WRITTEN.remove(GENERATED)
-PAGES = [
-    *WRITTEN,
-    GENERATED,
-    "CONTRIBUTING.md",
-    "results/README.md",
-    "results/published/README.md",
-    "examples/mixers/README.md",
-]
-TEXT = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
 GROUP: Any = typer.main.get_command(app)
 COMMANDS = {name: command for name, command in GROUP.commands.items() if not command.hidden}
-
-# A block of tool output opens with the run that it shows: ```text results/shown/paths
-FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-BLOCKS = [(page, *block) for page in PAGES for block in FENCE.findall(TEXT[page])]
-SHOWN = [(info.removeprefix("text "), block) for _, info, block in BLOCKS if info.startswith("text")]
 RUNS = (
     *("paths", "paths-cluttered", "shift-cluttered", "scenes-segment"),
     *("speed", "training", "speed-default", "latency", "memory", "native", "native-networks", "ledger"),
     "backbones",
 )
-ALL_RUNS = sorted(path.parent for path in (ROOT / "results" / "shown").glob("*/run.json"))
-
-
-@cache
-def shown(run: str) -> Comparison:
-    return compare(Store(ROOT / run).load())
-
-
-def prose(page: str) -> str:
-    """A page without its blocks."""
-    return FENCE.sub("", TEXT[page])
-
-
-def flat(text: str) -> str:
-    return " ".join(text.split())
 
 
 def test_the_readme_is_short() -> None:
@@ -87,7 +52,7 @@ def test_the_readme_is_short() -> None:
 def test_every_block_says_what_it_is() -> None:
     """So that no output of the tool stands anywhere without the run that it is held against."""
     for page, info, _ in BLOCKS:
-        assert re.fullmatch(r"python|yaml|mermaid|text results/shown/[\w-]+", info), f"{page}: ```{info}"
+        assert re.fullmatch(r"python|yaml|text results/shown/[\w-]+", info), f"{page}: ```{info}"
     for page in PAGES:
         assert "```" not in prose(page), f"{page}: a fence that FENCE does not read"
         assert not re.search(r"^\s+-{3,}  +-{3,}", prose(page), re.MULTILINE), f"{page}: output outside of a block"
@@ -124,48 +89,6 @@ def test_the_ledger_is_what_the_command_prints() -> None:
     row = r"operator-64-acmix@28 +20\.0 M +20\.0 M \(=\) +25\.2 M +55\.4 M"
     assert re.search(row, dict(SHOWN)["results/shown/ledger"])
     assert re.search(row, printed.stdout)
-
-
-def findings() -> list[str]:
-    section = TEXT["README.md"].partition("## What it found\n")[2].partition("\n## ")[0]
-    return section.split("\n- ")[1:]
-
-
-@pytest.mark.parametrize("finding", findings(), ids=lambda finding: finding.partition("**")[2].partition(".")[0])
-def test_every_number_found_is_in_the_run_that_it_links(finding: str) -> None:
-    linked = re.findall(r"\]\((results/shown/[\w./-]+)\)", finding)
-    assert linked
-    told = "".join((ROOT / path).read_text() for path in linked)
-    numbers = re.findall(
-        r"[\d.]+ \[[^]]+\]|\d+\.\d+(?: ±[\d.]+)?|\d{3,}|\d+(?= MiB)", re.sub(r"\([^)]*\)", "", finding)
-    )
-    for number in numbers:
-        assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.]*\d)", told), number
-
-
-@pytest.mark.parametrize(("run", "told"), [("speed", "10 to 14 times"), ("speed-default", "22 to 34 times")])
-def test_the_operator_is_as_fast_as_told(run: str, told: str) -> None:
-    lines = [line for line in shown(f"results/shown/{run}").lines if re.search("-acmix@", line.row.label)]
-    ratios = [timing.speedup.value for line in lines for name, timing in line.timings.items() if name != "matmul"]
-    assert len(ratios) == 6
-    assert f"{min(ratios):.0f} to {max(ratios):.0f} times" == told
-    assert told in flat("".join(findings()))
-
-
-def test_the_gate_saw_what_is_told() -> None:
-    kept = json.loads((ROOT / "results/shown/detection.json").read_text())["results"]
-    rows = []
-    for images, work in ((0, "none (A/A)"), (2, "2 %"), (5, "5 %")):
-        found = [one for one in kept if one["again"] == images]
-        verdicts = Counter(one["verdict"] for one in found)
-        called = [verdicts[verdict] for verdict in ("regression", "improvement", "same", "can't tell")]
-        seen = sum(one["without_limit"] == "regression" for one in found)
-        rows.append([work, *map(str, [len(found), *called, seen])])
-    assert "".join("| " + " | ".join(row) + " |\n" for row in rows) in TEXT["docs/measuring.md"]
-    told = "5 % more work was called a regression in {2} of {1} comparisons"
-    assert flat(told.format(*rows[2])) in flat("".join(findings()))
-    assert rows[0][2] == "0"
-    assert f"a version beside itself in none of {rows[0][1]}" in flat("".join(findings()))
 
 
 def typed() -> Iterator[tuple[str, str]]:
@@ -260,41 +183,6 @@ def test_every_yaml_that_is_shown_can_be_read(page: str, block: str, tmp_path: P
         assert len(flow.rows_of(library.load_experiment(str(path)))) > 1
     else:
         library.load_variant(str(path))
-
-
-def headings(page: str) -> list[str]:
-    """The fragments that a page's headings answer to, as GitHub makes them."""
-    seen: Counter[str] = Counter()
-    found = []
-    for title in re.findall(r"^#{1,6} (.*)$", prose(page), re.MULTILINE):
-        slug = re.sub(r"[^\w\- ]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title).lower()).replace(" ", "-")
-        found.append(f"{slug}-{seen[slug]}" if seen[slug] else slug)
-        seen[slug] += 1
-    return found
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_every_link_leads_somewhere(page: str) -> None:
-    path = ROOT / page
-    for link in re.findall(r"\]\(([^)]*)\)", prose(page)):
-        if link.startswith(("https://", "http://")):
-            continue
-        file, _, fragment = link.partition("#")
-        target = (path.parent / file).resolve() if file else path
-        assert target.exists(), link
-        if fragment:
-            assert fragment in headings(str(target.relative_to(ROOT))), link
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_every_file_that_is_named_exists(page: str) -> None:
-    for name in re.findall(r"`((?:acmix_bench|examples|tests|results/published|results/shown)/[\w./-]+)`", TEXT[page]):
-        assert (ROOT / name).exists(), name
-
-
-def test_every_page_is_in_the_readme() -> None:
-    index = TEXT["README.md"].partition("## Where to go on\n")[2]
-    assert [page for page in PAGES if page.startswith("docs/") and f"]({page})" not in index] == []
 
 
 def test_the_glossary_is_short() -> None:

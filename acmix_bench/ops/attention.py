@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from acmix_bench.ops.reflection import check_window, reflect
 from acmix_bench.ops.remember import constant
 
-# Both were measured on two x86 cores (docs/architecture.md, "The tile rule"), and move nothing but the speed.
+# Both were measured on two x86 cores (docs/fast.md, "The tile rule"), and move nothing but the speed.
 GATHER_COST = 16  # of one key and its value, in queries that attend to it
 GATHERED_BYTES = 2 << 20  # of keys at one time on a CPU; as many values come on top
 

@@ -4,7 +4,7 @@
 that q, k and v never leave a core's cache; `connected_path` is a convolution path whose layer does not fold. For
 training there are parts, `local_attention` and `convolution_path`, with their gradients. All are functions of torch's
 own kind (`torch.ops.acmix_bench.*`): torch.compile, export and counters of operations see them by name, with their
-shapes. docs/architecture.md tells how the kernels work.
+shapes. docs/fast.md tells how the kernels work.
 
 Shape letters: B batch, C channels, N heads, d = C / N, H W map, h w query grid, i maps of a group, k kernel.
 """
