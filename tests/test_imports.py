@@ -44,6 +44,7 @@ LAYERS = [
     "report",
     "ablate",
     "regress",
+    "claims",
     "api",
     "cli",
     "__main__",

@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from acmix_bench.cli import measure, own, report, versions, view, watch, weights
+from acmix_bench.cli import claims, measure, own, report, versions, view, watch, weights
 from acmix_bench.cli.common import as_help, is_watched, note
 from acmix_bench.errors import Interrupted, Terminated, UserError
 
@@ -30,6 +30,7 @@ Examples:
   acmix-bench ablate --experiment paths       the main job: a table in minutes
   acmix-bench ablate --variant shift=tensor   one change against the baseline
   acmix-bench flops operator-64-acmix@28      MACs by stage, and by counters
+  acmix-bench claims --budget 60              what of the paper holds here?
   acmix-bench compare base head               what became slower or dearer
   acmix-bench check mixers.py:MyMixer         does your operator work here?
   acmix-bench list                            all names that commands take
@@ -71,6 +72,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "throughput": measure.throughput,
         "train": measure.train,
         "evaluate": weights.evaluate,
+        "claims": claims.claims,
     },
     "Look": {
         "list": view.list_names,

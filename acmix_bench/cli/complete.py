@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import get_args
 
+from acmix_bench import registered
 from acmix_bench.registered import OURS, all_names
 from acmix_bench.spec import library, plugins
 from acmix_bench.spec.variant import IMPLEMENTATIONS, Variant
@@ -20,6 +21,11 @@ def _beginning(word: str, names: Iterable[str]) -> list[str]:
 def experiments(incomplete: str) -> list[str]:
     """Experiments by name."""
     return _beginning(incomplete, library.known("experiment"))
+
+
+def claims(incomplete: str) -> list[str]:
+    """Claims by name."""
+    return _beginning(incomplete, registered.claims())
 
 
 def variants(incomplete: str) -> list[str]:

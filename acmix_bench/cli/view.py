@@ -17,10 +17,11 @@ from acmix_bench.cli import complete
 from acmix_bench.cli.common import JsonOption, is_watched
 from acmix_bench.errors import UserError, unknown
 from acmix_bench.ops.native import build
-from acmix_bench.registered import FORMS, OURS, all_names
+from acmix_bench.registered import FORMS, OURS, all_names, claims
 from acmix_bench.spec import library, plugins, strict
 from acmix_bench.spec.axis import Axis
 from acmix_bench.spec.cell import Row
+from acmix_bench.spec.claim import Claim
 from acmix_bench.spec.variant import AXES, IMPLEMENTATIONS, Variant
 
 
@@ -51,6 +52,7 @@ def _summary(entry: Any) -> str:
 SECTIONS: dict[str, tuple[str, Callable[[], Mapping[str, str]]]] = {
     "variants": ("Variants", partial(_files, "variant", lambda name: library.load_variant(name).summary)),
     "experiments": ("Experiments", partial(_files, "experiment", lambda name: library.load_experiment(name).question)),
+    "claims": ("Claims, which the command claims tests", lambda: {c.name: c.statement for c in claims().values()}),
     "recipes": ("Recipes of training", partial(_files, "recipe", lambda name: library.load_recipe(name).summary)),
     "published": (
         "Published figures",
@@ -77,7 +79,7 @@ def list_names(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List variants, experiments, recipes, operators, backbones, data sets, meters, axes: a line each, and whose it is.
+    """List variants, experiments, claims, recipes, operators, backbones, data sets, meters, axes: a line each, and whose.
 
     \b
     Examples:
@@ -108,7 +110,7 @@ def show(
         ),
     ],
 ) -> None:
-    """Show one variant, experiment, recipe, published table, operator, backbone, data set, meter, axis or model.
+    """Show one variant, experiment, claim, recipe, published table, operator, backbone, data set, meter, axis or model.
 
     \b
     Examples:
@@ -121,6 +123,9 @@ def show(
         if file := library.known(kind).get(name):
             print(f"# {file.place}\n{strict.text_of(file.path, file.place).rstrip()}")
             found = True
+    if claim := claims().get(name):
+        _print_claim(claim)
+        found = True
     if name in library.settings():
         print(f"{name}: {library.settings()[name]} (--set {name}=...)")
         found = True
@@ -151,6 +156,14 @@ def _model(name: str) -> Row | None:
         if str(error).startswith("unknown backbone"):
             return None
         raise
+
+
+def _print_claim(claim: Claim) -> None:
+    """A claim, and its rules as they are written down."""
+    print(f"{claim.name}: {claim.statement}\n  source: {claim.source}\n  here: {claim.here}")
+    for rule in claim.rules:
+        told = {"kind": rule.kind, **rule.model_dump(mode="json", exclude_unset=True)}
+        print(f"  - {', '.join(f'{key}: {value}' for key, value in told.items())}")
 
 
 def _print_model(row: Row) -> None:

@@ -31,6 +31,7 @@ FOLDERS = {
     "recipe": ("recipes", ".yaml"),
     "published": ("results/published", ".csv"),
 }
+CLAIMS = Path("experiments/claims.yaml")  # of the experiments, and none itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +54,16 @@ def known(kind: str) -> dict[str, Named]:
     for place in places:
         for path in filter(Path.is_file, place.glob(f"*{suffix}")):
             name = path.name.removesuffix(suffix)
+            if f"{folder}/{path.name}" == str(CLAIMS):
+                continue
             found[name] = Named(path=path, place=f"{folder}/{path.name}", is_own=place is own)
     return dict(sorted(found.items()))
+
+
+def claims_file() -> Named:
+    """The file of claims: the user's own, where the working folder has one, or what comes with the package."""
+    is_own = CLAIMS.is_file() and CLAIMS.resolve() != SHIPPED / CLAIMS
+    return Named(path=CLAIMS if is_own else SHIPPED / CLAIMS, place=str(CLAIMS), is_own=is_own)
 
 
 def load_variant(name: str) -> Variant:
