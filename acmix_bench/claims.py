@@ -85,10 +85,6 @@ class Work:
         """Up to how many repeats something is measured, and is to stay in its tables."""
         return max((record.cell.repeat - self._first(record.cell.meter) + 1 for record in done.values()), default=0)
 
-    def is_new(self, done: Mapping[str, Record]) -> bool:
-        """Whether no repeat is whole yet."""
-        return len(self.left(done)) == self.repeats
-
     def first(self, repeats: int) -> Plan:
         """The plan of so many of its first repeats."""
         protocol = self.plan.experiment.protocol
@@ -234,7 +230,7 @@ def next_step(
     long the others take.
 
     Args:
-        tried: up to how many repeats each was run now; what failed of these is not tried twice.
+        tried: up to how many repeats each was run now; what failed of these waits for the next command.
     """
     found: list[tuple[float, Work, int]] = []
     for one in work:
@@ -243,7 +239,8 @@ def next_step(
         left = [repeat for repeat in one.left(done) if repeat >= tried.get(one.name, 0)]
         fit = min(len(left), int(max(0.0, min(seconds - OVERHEAD, 1e9)) / max(each, 1e-3)))
         if fit:
-            last = left[0 if one.is_new(done) else fit - 1]
+            is_first = one.name not in tried and len(one.left(done)) == one.repeats
+            last = left[0 if is_first else fit - 1]
             found.append((one.rules / (len(left) * each), one, max(last + 1, one.begun(done))))
     if not found:
         return None

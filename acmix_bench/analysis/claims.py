@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from statistics import fmean, stdev
 from typing import Literal
 
@@ -200,19 +201,11 @@ def _share(rule: Share, comparison: Comparison, _: float) -> Evidence:
 
 def _proportional(rule: Proportional, comparison: Comparison, _: float) -> Evidence:
     """Of MACs over a power of the sizes: the largest over the smallest, which is 1 where they are in proportion."""
-    whole = [(_macs(comparison, label, rule.parts), size**rule.power) for label, size in rule.sizes.items()]
-    if not all(macs for macs, _ in whole):
+    whole = [Fraction(_macs(comparison, label, rule.parts), size**rule.power) for label, size in rule.sizes.items()]
+    if not all(whole):
         raise Unanswered(f"a row has no multiply-adds in {', '.join(rule.parts)}")
-    largest, smallest = max(whole, key=_quotient), min(whole, key=_quotient)
-    # In whole numbers, in which nothing is lost.
-    return Evidence(
-        estimate=_exactly((largest[0] * smallest[1]) / (smallest[0] * largest[1])),
-        holds=lambda _: largest[0] * smallest[1] == smallest[0] * largest[1],
-    )
-
-
-def _quotient(pair: tuple[int, int]) -> float:
-    return pair[0] / pair[1]
+    spread = max(whole) / min(whole)  # in whole numbers, in which nothing is lost
+    return Evidence(estimate=_exactly(float(spread)), holds=lambda _: spread == 1)
 
 
 # A function a kind of rule, of the kind that it stands beside here.

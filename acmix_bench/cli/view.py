@@ -79,7 +79,7 @@ def list_names(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List variants, experiments, claims, recipes, operators, backbones, data sets, meters, axes: a line each, and whose.
+    """List variants, experiments, claims, recipes, operators, backbones, data sets, meters, axes, and whose each is.
 
     \b
     Examples:

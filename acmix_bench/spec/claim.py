@@ -168,6 +168,7 @@ class Claim(Value):
 class Claims(Value):
     """A file of claims, and how many minutes each of their experiments takes where nothing is known of it yet."""
 
+    place: str = Field(description="the file")
     minutes: dict[str, Annotated[float, Field(gt=0, le=1e6)]]
     claims: tuple[Claim, ...]
 
@@ -203,6 +204,7 @@ def load_claims(file: Path | None = None) -> Claims:
     path, where = (file.expanduser(), str(file)) if file else (named.path, named.place)
     read = strict.validated(_File, strict.read_yaml(path, where), where=where)
     claims = Claims(
+        place=where,
         minutes=read.minutes,
         claims=tuple(_claim(name, content, f"{where}: {name}") for name, content in read.claims.items()),
     )

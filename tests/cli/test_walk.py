@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from package import ROOT, run_in
 from typer.testing import CliRunner
 
 from acmix_bench import backbones, data
-from acmix_bench.cli import COMMANDS, app
+from acmix_bench.cli import COMMANDS, app, registered
 from acmix_bench.meters import find
 from acmix_bench.spec import library
 from acmix_bench.spec.variant import AXES, Variant
@@ -43,7 +44,7 @@ def invoke(*arguments: str) -> str:
 def test_the_walk_leaves_no_command_out() -> None:
     """Of those that take a registered name; check, list, show and the meters are walked in test_registry."""
     walked = {"ablate", "flops", "throughput", "train", "table", "plot", "plan", "compare", "merge", "status"}
-    walked |= {"import-weights"}
+    walked |= {"import-weights", "claims"}
     elsewhere = {"list", "show", "check", "regress", "predict", "evaluate"}
     assert {name for commands in COMMANDS.values() for name in commands} == walked | elsewhere
 
@@ -93,6 +94,20 @@ def test_throughput_times_every_backbone(tmp_path: Path) -> None:
     code, out, err = run_in(tmp_path, "throughput", *asked, *settings)
     assert code == 0, err
     assert all(f"\n{name} " in out for name in asked)
+
+
+def test_claims_plans_every_claim(tmp_path: Path) -> None:
+    for name in registered.claims():
+        assert "missing, about" in invoke("claims", name, "--dry-run", "--results", str(tmp_path))
+    judged = invoke("claims", "--budget", "0", "--format", "json", "--results", str(tmp_path))
+    assert {claim["claim"]: claim["verdict"] for claim in json.loads(judged)} == dict.fromkeys(
+        registered.claims(), "can't tell"
+    )
+    assert invoke("claims", "--budget", "0", "--results", str(tmp_path)).count("can't tell") > len(registered.claims())
+    for name, claim in registered.claims().items():
+        assert claim.statement in invoke("show", name)
+    wrong = CliRunner().invoke(app, ["claims", "both-path"])
+    assert "unknown claim 'both-path'; did you mean 'both-paths'?" in str(wrong.exception)
 
 
 # The others take a minute and more; nox -s full trains them all.

@@ -66,9 +66,9 @@ def claims_table(
                 f"{one.claim.name}: {one.verdict}: {one.claim.statement} ({one.claim.source}) Here: {one.claim.here}."
                 for one in judged
             ),
-            "The rules stand in experiments/claims.yaml, with the reason of each threshold, since before anything was "
-            "measured. Supported: the whole interval lies where the rule holds, of every rule of the claim; refuted "
-            "here: none of it, of one rule; can't tell: at this budget. Counts are exact.",
+            f"By the rules in {claims.place}, which has the reason of each threshold. Supported: of every rule of the "
+            "claim the whole interval lies where the rule holds; refuted here: of one rule, none of it does; can't "
+            "tell: anything else, at this budget. Counts are exact.",
             *_read_together(claims, runs),
             "Differences are in percentage points, paired by seed. Ratios are of throughput, paired by process; "
             "each end of theirs must clear the noise floor too, which two copies of one row show. To tell more: the "
@@ -144,7 +144,7 @@ def _more(finding: Finding, each: float, unmeasured: float | None) -> str:
     if needed is None:
         return "more than 100,000 samples"
     if needed <= have:
-        return f"{needed} {units} show what matters; it may be less"
+        return f"what matters would show in {needed} {units}"
     return f"{needed} {units} ({have} now), {rounding.minutes((needed - have) * each)} more"
 
 
