@@ -97,13 +97,11 @@ def test_throughput_times_every_backbone(tmp_path: Path) -> None:
 
 
 def test_claims_plans_every_claim(tmp_path: Path) -> None:
-    for name in registered.claims():
-        assert "missing, about" in invoke("claims", name, "--dry-run", "--results", str(tmp_path))
+    assert "missing, about" in invoke("claims", *registered.claims(), "--dry-run", "--results", str(tmp_path))
     judged = invoke("claims", "--budget", "0", "--format", "json", "--results", str(tmp_path))
     assert {claim["claim"]: claim["verdict"] for claim in json.loads(judged)} == dict.fromkeys(
         registered.claims(), "can't tell"
     )
-    assert invoke("claims", "--budget", "0", "--results", str(tmp_path)).count("can't tell") > len(registered.claims())
     for name, claim in registered.claims().items():
         assert claim.statement in invoke("show", name)
     wrong = CliRunner().invoke(app, ["claims", "both-path"])
