@@ -26,6 +26,7 @@ from acmix_bench.report.table import render, tables
 from acmix_bench.runs.merge import MAY_DIFFER
 from acmix_bench.runs.store import Store
 from acmix_bench.spec import library
+from acmix_bench.spec.claim import load_claims
 from acmix_bench.spec.variant import AXES
 
 GROUP: Any = typer.main.get_command(app)
@@ -179,6 +180,8 @@ def test_every_yaml_that_is_shown_can_be_read(page: str, block: str, tmp_path: P
     path.write_text(block)
     if path.stem == "thresholds":
         assert load_thresholds(path, library.load_experiment("regress").models) is not None
+    elif name == "experiments/claims.yaml":
+        assert load_claims(path).claims
     elif name.startswith("experiments/"):
         assert len(flow.rows_of(library.load_experiment(str(path)))) > 1
     else:
