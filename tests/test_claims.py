@@ -120,7 +120,9 @@ def test_all_is_measured_and_judged(claims: Claims, monkeypatch: pytest.MonkeyPa
     assert table.rows[0][:2] == ["better", "can't tell"]
     assert "what matters would show in" in table.rows[0][-1]
     assert table.rows[1][1:5] == ["refuted here", "MACs, all of operator=conv / all of baseline", "1", "< 1"]
-    assert as_json(done.judged)[1]["rules"][0]["value"] == 1
+    exact = as_json(done.judged, done.runs)
+    assert exact["claims"][1]["rules"][0]["value"] == 1
+    assert exact["experiments"]["trained.yaml"]["measured"] == 12
     for style in ("text", "md", "tex"):
         assert "It is better" in table.render(style)
 

@@ -11,18 +11,21 @@ import typer
 
 from acmix_bench.cli import complete
 from acmix_bench.cli.common import ResultsOption, note
-from acmix_bench.errors import Interrupted, unknown
+from acmix_bench.errors import Interrupted, UserError, unknown
 
 if TYPE_CHECKING:
     from acmix_bench.claims import Work
 
 STYLES = ("text", "md", "tex", "json")
+MOST_MINUTES = 1_000_000
 
 
 def claims(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CLAIM]...", help="Some of the claims; all not given.", autocompletion=complete.claims),
+        typer.Argument(
+            metavar="[CLAIM]...", help="Some of them; all where none is given.", autocompletion=complete.claims
+        ),
     ] = None,
     budget: Annotated[
         float | None,
@@ -59,6 +62,8 @@ def claims(
 
     if style not in STYLES:
         raise unknown("format", style, STYLES)
+    if budget is not None and budget > MOST_MINUTES:
+        raise UserError(f"--budget {budget:g}: say how many minutes, {MOST_MINUTES:,} at most; any without it")
     known = load_claims(file)
     for name in names or ():
         if name not in (all_names := [claim.name for claim in known.claims]):
@@ -79,7 +84,7 @@ def claims(
         say=(lambda line: None) if quiet else note,
     )
     if style == "json":
-        print(json.dumps(as_json(settled.judged), indent=1))
+        print(json.dumps(as_json(settled.judged, settled.runs), indent=1))
     else:
         table = claims_table(
             known, settled.judged, settled.runs, seconds=settled.seconds, unmeasured=settled.unmeasured

@@ -237,6 +237,9 @@ def _rule(content: Any, where: str) -> Rule:
         raise UserError(f"{where}: say either below or equal")
     if isinstance(rule, Share) and rule.of in ("", rule.row) and set(rule.parts) == set(rule.of_parts):
         raise UserError(f"{where}: compares a count with itself")
+    for parts in (getattr(rule, "parts", ()), getattr(rule, "of_parts", ())):
+        if twice := [part for part in parts if parts.count(part) > 1]:
+            raise UserError(f"{where}: {twice[0]} stands twice among the parts")
     if isinstance(rule, Beside) and rule.row == rule.than:
         raise UserError(f"{where}: compares {rule.row} with itself")
     if isinstance(rule, Proportional) and len(set(rule.sizes.values())) < 2:

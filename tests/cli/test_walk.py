@@ -99,11 +99,13 @@ def test_throughput_times_every_backbone(tmp_path: Path) -> None:
 def test_claims_plans_every_claim(tmp_path: Path) -> None:
     assert "missing, about" in invoke("claims", *registered.claims(), "--dry-run", "--results", str(tmp_path))
     judged = invoke("claims", "--budget", "0", "--format", "json", "--results", str(tmp_path))
-    assert {claim["claim"]: claim["verdict"] for claim in json.loads(judged)} == dict.fromkeys(
+    assert {claim["claim"]: claim["verdict"] for claim in json.loads(judged)["claims"]} == dict.fromkeys(
         registered.claims(), "can't tell"
     )
     for name, claim in registered.claims().items():
         assert claim.statement in invoke("show", name)
+    for budget in ("1e9", "inf"):
+        assert "--budget" in str(CliRunner().invoke(app, ["claims", "--budget", budget]).exception)
     wrong = CliRunner().invoke(app, ["claims", "both-path"])
     assert "unknown claim 'both-path'; did you mean 'both-paths'?" in str(wrong.exception)
 

@@ -44,6 +44,7 @@ WRONG = [
         "minutes: {smoke: soon}",
         "mine.yaml: minutes.smoke='soon': input should be a valid number",
     ),
+    ("minutes: {smoke: 1}", "minutes: {smoke: .nan}", "minutes.smoke=nan: input should be"),
     ("minutes: {smoke: 1}", "minutes: {smoke: -1}", "minutes.smoke=-1: input should be greater than 0"),
     ("minutes: {smoke: 1}", "minutes: {}", "minutes: smoke is missing"),
     (
@@ -67,6 +68,7 @@ WRONG = [
     ("than: baseline", "then: baseline", "mine: rule 1: key 'than' is missing"),
     (RULE, f"{SHARE}parts: [attention]}}", "mine: rule 1: say either below or equal"),
     (RULE, f"{SHARE}parts: [atention], below: 1}}", "unknown value 'atention'; did you mean 'attention'?"),
+    (RULE, f"{SHARE}parts: [rest, rest], below: 1}}", "mine: rule 1: rest stands twice among the parts"),
     (RULE, f"{SHARE}below: 1}}", "mine: rule 1: compares a count with itself"),
     (
         RULE,

@@ -168,17 +168,27 @@ def _run_of(name: str, run: Run, unmeasured: float | None) -> str:
     return f"{name}: {cells} in {took} of work on {run.plan.environment}{left}."
 
 
-def as_json(judged: Sequence[Judged]) -> list[dict[str, Any]]:
-    """The claims and their evidence with every digit."""
-    return [
-        {
-            "claim": one.claim.name,
-            "verdict": one.verdict,
-            **one.claim.model_dump(include={"statement", "source", "here"}),
-            "rules": [_finding_as_json(finding) for finding in one.findings],
-        }
-        for one in judged
-    ]
+def as_json(judged: Sequence[Judged], runs: Mapping[str, Run]) -> dict[str, Any]:
+    """The claims and their evidence with every digit, and how far and where their experiments were measured."""
+    return {
+        "claims": [
+            {
+                "claim": one.claim.name,
+                "verdict": one.verdict,
+                **one.claim.model_dump(include={"statement", "source", "here"}),
+                "rules": [_finding_as_json(finding) for finding in one.findings],
+            }
+            for one in judged
+        ],
+        "experiments": {
+            name: {
+                "measured": len(run.records),
+                "cells": len(run.plan.cells),
+                "environment": run.plan.environment.model_dump(),
+            }
+            for name, run in runs.items()
+        },
+    }
 
 
 def _finding_as_json(finding: Finding) -> dict[str, Any]:
