@@ -187,7 +187,7 @@ def settle(
         with _ended_after(budget):
             while (step := next_step(work, deadline - clock(), tried)) is not None:
                 one, repeats = step
-                tried[one.name] = repeats
+                before = len(one.records())
                 say(_told(one, repeats, deadline - clock()))
                 finished = flow.ablate(
                     one.first(repeats),
@@ -199,6 +199,7 @@ def settle(
                     misfits=misfits,
                 )
                 measured += finished.measured
+                tried[one.name] = repeats if len(one.records()) > before else one.repeats
                 if finished.interrupted:
                     terminated = finished.terminated
                     interrupted = terminated or clock() < deadline
@@ -230,7 +231,7 @@ def next_step(
     long the others take.
 
     Args:
-        tried: up to how many repeats each was run now; what failed of these waits for the next command.
+        tried: up to how many repeats each was run now, or all where nothing came of it: that is for the next command.
     """
     found: list[tuple[float, Work, int]] = []
     for one in work:
