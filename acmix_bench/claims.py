@@ -124,7 +124,6 @@ class Settled:
     seconds: Mapping[str, float]
     unmeasured: Mapping[str, float]
     failed: int
-    measured: int = 0
     is_interrupted: bool = False
     is_terminated: bool = False
 
@@ -181,7 +180,7 @@ def settle(
         budget: seconds, after which nothing runs any more.
         say: is told each part before it begins.
     """
-    deadline, measured, tried = clock() + budget, 0, dict[str, int]()
+    deadline, tried = clock() + budget, dict[str, int]()
     interrupted = terminated = False
     try:
         with _ended_after(budget):
@@ -198,7 +197,6 @@ def settle(
                     measure=measure,
                     misfits=misfits,
                 )
-                measured += finished.measured
                 tried[one.name] = repeats if len(one.records()) > before else one.repeats
                 if finished.interrupted:
                     terminated = finished.terminated
@@ -216,7 +214,6 @@ def settle(
         seconds={one.name: one.seconds(done[one.name]) for one in work},
         unmeasured={one.name: rest for one in work if (rest := seconds_left(one, done[one.name]))},
         failed=sum(record.status != "ok" for run in runs.values() for record in run.records),
-        measured=measured,
         is_interrupted=interrupted,
         is_terminated=terminated,
     )
