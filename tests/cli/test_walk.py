@@ -10,8 +10,8 @@ import pytest
 from package import ROOT, run_in
 from typer.testing import CliRunner
 
-from acmix_bench import backbones, data
-from acmix_bench.cli import COMMANDS, app, registered
+from acmix_bench import backbones, data, registered
+from acmix_bench.cli import COMMANDS, app
 from acmix_bench.meters import find
 from acmix_bench.spec import library
 from acmix_bench.spec.variant import AXES, Variant
