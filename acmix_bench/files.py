@@ -1,4 +1,4 @@
-"""How a file that somebody gives is opened: a file, and nothing that only looks like one.
+"""How a file that somebody gives is opened, or replaced: a file, and nothing that only looks like one.
 
 A pipe would let its reader wait for ever, and /dev/zero never ends; what is larger than such a file ever is would fill
 the memory.
@@ -11,6 +11,8 @@ import os
 import stat
 from io import BufferedReader, FileIO
 from pathlib import Path
+
+from acmix_bench.errors import UserError
 
 
 def opened(path: Path | str) -> BufferedReader:
@@ -63,3 +65,23 @@ def content_of(path: Path | str, *, most: int) -> bytes:
         if os.fstat(file.fileno()).st_size > most:
             raise OSError(errno.EFBIG, f"larger than {most // 2**20} MiB", str(path))
         return file.read(most)
+
+
+def replace(path: Path, text: str) -> None:
+    """Make a file of a text, or replace the one that is there: it is the old one or the new one, never half of it.
+
+    Raises:
+        UserError: where it cannot be written, or something else than a file stands there.
+    """
+    try:
+        whole = path.resolve()  # where it is a link, what it leads to
+        if whole.exists() and not whole.is_file():
+            raise UserError(f"{path}: is no file, and cannot be replaced by one")
+        unfinished = whole.with_name(f".{whole.name}.unfinished")
+        try:
+            unfinished.write_text(text, encoding="utf-8")
+            unfinished.replace(whole)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})") from error

@@ -79,6 +79,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "show": view.show,
         "table": report.table,
         "plot": report.plot,
+        "report": report.report,
         "plan": report.plan,
         "status": watch.status,
     },

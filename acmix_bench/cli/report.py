@@ -1,4 +1,4 @@
-"""Commands that tell what a run came to: table, plot, plan."""
+"""Commands that tell what a run came to: table, plot, report, plan."""
 
 from __future__ import annotations
 
@@ -121,4 +121,35 @@ def plot(
     name = comparison.run.plan.experiment.name
     path = out or Path(f"{name}-{kind}.png" if kind else f"{name}.png")
     draw(comparison, path, kind)
+    print(path)
+
+
+def report(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Experiments with results, or folders of runs.", autocompletion=complete.runs
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The HTML file; RUN.html where not given.")] = None,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Write runs as one HTML page that needs no network, with what the others differ by from the first.
+
+    \b
+    Examples:
+      acmix-bench report paths
+      acmix-bench report results/yesterday results/today --out today.html
+    """
+    from acmix_bench import files
+    from acmix_bench.report import page
+    from acmix_bench.runs.store import Store, folder_of
+
+    folders = [folder_of(run, results) for run in runs]
+    shown = [
+        page.Shown(name=name, folder=folder, run=Store(folder).load())
+        for name, folder in zip(runs, folders, strict=True)
+    ]
+    path = out or Path(f"{shown[0].run.plan.experiment.name}.html")
+    files.replace(path, page.render(shown))
     print(path)
