@@ -111,7 +111,8 @@ def versions(comparison: Comparison) -> dict[str, str]:
     protocol, told = comparison.run.plan.experiment.protocol, {}
     commits = dict.fromkeys(commit for record in comparison.run.records if (commit := record.state.commit))
     if commits:
-        told["source, by git"] = a_few(list(commits))
+        changed = " (+: and what was changed since)" * any(commit.endswith("+") for commit in commits)
+        told["source, by git"] = a_few(list(commits)) + changed
     if any(line.scores for line in comparison.lines):
         seeds = dict.fromkeys((protocol.first_seed, protocol.first_seed + protocol.seeds - 1))
         told["seeds"] = " to ".join(map(str, seeds))

@@ -73,10 +73,14 @@ function show(row, x, y) {
   card.style.top = `${y + 22 + box.height > innerHeight ? Math.max(8, y - box.height - 14) : y + 22}px`;
 }
 
-const hide = () => { card.hidden = true; };
+let waiting; // a pointer that only crosses a row shows nothing
+const hide = () => {
+  clearTimeout(waiting);
+  card.hidden = true;
+};
 for (const row of document.querySelectorAll("tr[data-row]")) {
   row.addEventListener("pointerenter", (event) => {
-    if (event.pointerType === "mouse") show(row, event.clientX, event.clientY);
+    if (event.pointerType === "mouse") waiting = setTimeout(show, 150, row, event.clientX, event.clientY);
   });
   row.addEventListener("pointerleave", hide);
   row.addEventListener("focusin", (event) => {
@@ -87,4 +91,6 @@ for (const row of document.querySelectorAll("tr[data-row]")) {
   row.addEventListener("focusout", hide);
 }
 addEventListener("scroll", hide, { passive: true });
-addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape") hide();
+});

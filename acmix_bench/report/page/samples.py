@@ -165,7 +165,7 @@ def _strip(samples: _Samples, reach: float, step: int, *, timed: bool, in_points
     for lane, repeat in enumerate(repeats):
         y, value = height * (lane + 0.5) / len(repeats), samples.values[repeat]
         blocks = samples.blocks.get(repeat, ())
-        counted = f" (median of {len(blocks)} blocks)" if len(blocks) > 1 else ""
+        counted = f", {len(blocks)} blocks" if len(blocks) > 1 else ""
         shown = rounding.significant(100 * value if in_points else value, 4)
         dots.append(Dot(x=round(place(value), 2), y=round(y, 1), told=f"{what} {repeat}: {shown} {unit}{counted}"))
         for block in blocks:
