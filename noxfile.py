@@ -75,6 +75,33 @@ def cluster(session: nox.Session) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """Open report pages in a headless Chromium: no error, sorts, fits a phone, whole without scripts, prints.
+
+    Pictures of them, and what is printed, are left in .nox/pages for somebody to look at.
+    """
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        session.skip("chromium is not here (Debian: apt-get install chromium)")
+    environment, pages = Path(".nox") / "browser", Path(".nox") / "pages"
+    python, shown = str(environment / "bin" / "python"), Path("results") / "shown"
+    session.run(sys.executable, "-m", "venv", "--clear", str(environment), external=True)
+    session.run(python, "-m", "pip", "install", "--quiet", "playwright>=1.50", external=True)
+    shutil.rmtree(pages, ignore_errors=True)
+    pages.mkdir(parents=True)
+    runs = {
+        **{name: [name] for name in ("paths", "speed", "backbones", "scenes-segment")},
+        "two": ["paths", "paths-reference"],
+        "unlike": ["memory", "training"],
+    }
+    for name, compared in runs.items():
+        command = [sys.executable, "-m", "acmix_bench", "report", *compared, "--results", str(shown)]
+        session.run(*command, "--out", str(pages / f"{name}.html"))
+    made = [str(pages / f"{name}.html") for name in runs]
+    session.run(python, "tests/report/browser.py", chromium, *made, external=True)
+
+
+@nox.session
 def sanitize(session: nox.Session) -> None:
     """Run the C++ kernels over odd shapes under the address and undefined-behaviour sanitizers (some minutes)."""
     compiler = shutil.which("g++")

@@ -69,8 +69,9 @@ function show(row, x, y) {
   }
   card.hidden = !strips.length;
   const box = card.getBoundingClientRect();
-  card.style.left = `${Math.max(8, Math.min(x + 16, innerWidth - box.width - 8))}px`;
-  card.style.top = `${y + 22 + box.height > innerHeight ? Math.max(8, y - box.height - 14) : y + 22}px`;
+  const above = y + 22 + box.height > innerHeight && y > box.height + 14;
+  card.style.left = `${scrollX + Math.max(8, Math.min(x + 16, document.body.clientWidth - box.width - 8))}px`;
+  card.style.top = `${scrollY + (above ? y - box.height - 14 : y + 22)}px`;
 }
 
 let waiting; // a pointer that only crosses a row shows nothing
@@ -90,7 +91,6 @@ for (const row of document.querySelectorAll("tr[data-row]")) {
   });
   row.addEventListener("focusout", hide);
 }
-addEventListener("scroll", hide, { passive: true });
 addEventListener("keydown", (event) => {
   if (event.key === "Escape") hide();
 });
