@@ -10,7 +10,7 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -79,8 +79,12 @@ def _told(shown: Shown, heading: str, prefix: str) -> dict[str, Any]:
     every = (comparison, *comparison.others)
     drawn = figures.drawn(comparison, prefix)
     failures = [failure for one in every for failure in facts.failures(one)]
-    charts = [chart for one in every for chart in samples.charts(one)]
-    rows = {line.row.label: f"{prefix}-{place}" for place, line in enumerate(comparison.lines)}
+    charts = samples.charts(comparison)
+    for other in comparison.others:
+        apart = ", ".join(other.run.plan.merged)
+        charts += [replace(chart, title=f"{apart}: {chart.title}") for chart in samples.charts(other)]
+    labels = dict.fromkeys(line.row.label for one in every for line in one.lines)
+    rows = {label: f"{prefix}-{place}" for place, label in enumerate(labels)}
     return {
         "id": prefix,
         "heading": heading,

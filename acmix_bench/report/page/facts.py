@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import yaml
@@ -156,8 +155,10 @@ def as_yaml(plan: Plan) -> str:
 
 def code(plan: Plan) -> list[tuple[str, str]]:
     """The hash of the code that cells ran, and which cells."""
-    pairs = sorted(plan.code.items(), key=lambda pair: pair[1])
-    return [(key, a_few([cells for cells, _ in group])) for key, group in groupby(pairs, key=lambda pair: pair[1])]
+    ran: dict[str, list[str]] = {}
+    for cells, key in plan.code.items():
+        ran.setdefault(key, []).append(cells)
+    return [(key, a_few(cells)) for key, cells in ran.items()]
 
 
 def variants(comparison: Comparison) -> list[Mapping[str, Any]]:
