@@ -150,6 +150,6 @@ def report(
         page.Shown(name=name, folder=folder, run=Store(folder).load())
         for name, folder in zip(runs, folders, strict=True)
     ]
-    path = out or Path(f"{shown[0].run.plan.experiment.name}.html")
+    path = out or Path(f"{folders[0].resolve().name}.html")
     files.replace(path, page.render(shown))
     print(path)

@@ -69,7 +69,7 @@ def _headings(shown: Sequence[Shown]) -> list[str]:
     """What each run is called: alone by its experiment, among others by its folder, or as it was named."""
     if len(shown) == 1:
         return [shown[0].run.plan.experiment.name]
-    folders = [one.folder.name for one in shown]
+    folders = [one.folder.resolve().name for one in shown]
     return folders if len(set(folders)) == len(folders) else [one.name for one in shown]
 
 
