@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -12,7 +12,8 @@ from acmix_bench.cli import complete
 from acmix_bench.cli.common import ResultsOption, note
 from acmix_bench.errors import UserError, unknown
 
-STYLES = ("text", "md", "csv", "tex", "json", "parquet")
+Style = Literal["text", "md", "csv", "tex", "json", "parquet"]
+STYLES: tuple[Style, ...] = get_args(Style)
 
 
 def table(
@@ -53,7 +54,8 @@ def table(
     """
     from acmix_bench.report.table.columns import split
 
-    if style not in STYLES:
+    chosen = next((known for known in STYLES if known == style), None)
+    if chosen is None:
         raise unknown("format", style, STYLES)
     if check is not None:
         _verify(check, run, results)
@@ -64,11 +66,11 @@ def table(
         raise UserError(f"--standalone: is for --format tex, not {style}")
     if columns is not None and style not in ("text", "md", "tex"):
         raise UserError(f"--columns: is for text, md and tex; {style} holds every number")
-    _render(run, results, style, None if columns is None else split(columns), out, standalone=standalone)
+    _render(run, results, chosen, None if columns is None else split(columns), out, standalone=standalone)
 
 
 def _render(
-    run: str, results: Path, style: str, columns: Sequence[str] | None, out: Path | None, *, standalone: bool
+    run: str, results: Path, style: Style, columns: Sequence[str] | None, out: Path | None, *, standalone: bool
 ) -> None:
     from acmix_bench.analysis.compare import compare
     from acmix_bench.cli import terminal
@@ -86,7 +88,7 @@ def _render(
 
         if out is None:
             raise UserError("--format parquet: is for programs; say which file with --out")
-        frame.write_parquet(comparison, out)
+        frame.write_parquet(comparison, out, stamp([folder], out, style))
         print(out)
         return
     if style in ("csv", "json"):

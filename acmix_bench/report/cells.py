@@ -42,7 +42,9 @@ def content_of(text: str, style: str) -> Content:
     Raises:
         ValueError: where it is not of this style.
     """
-    return {"text": _text, "md": _markdown, "tex": _latex, "csv": _csv, "json": _json, "html": _html}[style](text)
+    return {"text": _text, "md": _markdown, "tex": _latex, "csv": _csv, "json": _json, "parquet": _json, "html": _html}[
+        style
+    ](text)
 
 
 def of_records(records: Sequence[dict[str, Any]]) -> Content:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from acmix_bench.analysis.compare import Comparison
-from acmix_bench.report.stamp import stamp, stamped
+from acmix_bench.report.stamp import Style, stamp, stamped
 from acmix_bench.report.table import render
 from acmix_bench.runs.store import Store
 
@@ -16,6 +16,7 @@ def write_tables(store: Store, comparison: Comparison) -> None:
     """
     from acmix_bench.report.frame import to_csv  # pandas takes its time
 
-    for style, text in (("md", render(comparison, "md")), ("csv", to_csv(comparison))):
+    rendered: tuple[tuple[Style, str], ...] = (("md", render(comparison, "md")), ("csv", to_csv(comparison)))
+    for style, text in rendered:
         path = store.folder / f"table.{style}"
         store.write(path.name, stamped(text, stamp([store.folder], path, style)))

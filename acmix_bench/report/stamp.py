@@ -2,7 +2,8 @@
 
 A text has it in a last line that nobody reads: a comment of Markdown, HTML or LaTeX. A CSV has no comments that every
 reader knows, and a file beside it is lost with the first copy: there it is a last column, `rendered`, in every row,
-which pandas reads like any other, and which stays with rows that are joined to those of another run. So it is in JSON.
+which pandas reads like any other, and which stays with rows that are joined to those of another run. So it is in JSON
+and parquet.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -30,6 +31,7 @@ from acmix_bench.spec.strict import Value
 
 COLUMN = "rendered"
 LINES = {"text": "[{}]", "md": "<!-- {} -->", "html": "<!-- {} -->", "tex": "% {}"}
+Style = Literal["text", "md", "tex", "csv", "json", "parquet", "html"]
 MARK = "acmix-bench rendered this: "
 
 
@@ -52,7 +54,7 @@ class Stamp(Value):
 
     version: str
     command: str
-    style: str
+    style: Style
     columns: tuple[str, ...] | None = None
     standalone: bool = False
     runs: tuple[Source, ...]
@@ -62,7 +64,7 @@ class Stamp(Value):
 def stamp(
     folders: Sequence[Path],
     out: Path,
-    style: str,
+    style: Style,
     *,
     columns: Sequence[str] | None = None,
     standalone: bool = False,
@@ -104,7 +106,7 @@ def stamped(text: str, made: Stamp) -> str:
     if made.style == "csv":
         header, *rows = csv.reader(io.StringIO(text))
         return _as_csv([[*header, COLUMN], *([*row, as_line(told)] for row in rows)])
-    if made.style == "json":
+    if made.style in ("json", "parquet"):
         return json.dumps([row | {COLUMN: as_line(told)} for row in json.loads(text)], indent=1) + "\n"
     return f"{text}\n{LINES[made.style].format(MARK + as_line(told))}\n"
 

@@ -43,7 +43,8 @@ def verify(path: Path, results: Path, run: str | None = None, render: Render | N
         UserError: where the file cannot be read or carries no stamp, or its run is not found.
     """
     try:
-        body, stamp = taken(files.content_of(path, most=MOST_BYTES).decode())
+        content = files.content_of(path, most=MOST_BYTES)
+        body, stamp = taken(_json_of(path) if content.startswith(b"PAR1") else content.decode())
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -87,13 +88,19 @@ def _found(source: Source, path: Path, results: Path) -> Path:
     return next((place for place in there if source_of(place, path).records == source.records), there[0])
 
 
+def _json_of(path: Path) -> str:
+    from acmix_bench.report.frame import parquet_as_json  # pandas takes its time
+
+    return parquet_as_json(path)
+
+
 def _render(stamp: Stamp, comparisons: Sequence[Comparison]) -> str:
     if stamp.style == "html" or len(comparisons) != 1:
         raise UserError(f"it was rendered by `{stamp.command}`, which this version does not render again")
-    if stamp.style in ("csv", "json"):
+    if stamp.style in ("csv", "json", "parquet"):
         from acmix_bench.report import frame  # pandas takes its time
 
-        return {"csv": frame.to_csv, "json": frame.to_json}[stamp.style](comparisons[0])
+        return (frame.to_csv if stamp.style == "csv" else frame.to_json)(comparisons[0])
     from acmix_bench.report.table import render
 
     return render(comparisons[0], stamp.style, stamp.columns, standalone=stamp.standalone)

@@ -110,7 +110,7 @@ def test_a_cell_is_taken_apart() -> None:
 
 def test_every_character_prints_as_itself() -> None:
     assert escaped("5 % of $x_1 & #2 {a} ~ ^ \\b") == (
-        r"5 \% of \$x\_1 \& \#2 \{a\} \textasciitilde{} \textasciicircum{} \textbackslash{}b"
+        r"5~\% of \$x\_1 \& \#2 \{a\} \textasciitilde{} \textasciicircum{} \textbackslash{}b"
     )
     assert escaped("±×≥Δα é ł") == r"$\pm$$\times$$\geq$$\Delta$$\alpha$ \'{e} \l{}"
     assert escaped("[a] *b --c\n'd' 中") == r"{[}a{]} {*}b -{}-c `d' {[}U+4E2D{]}"
@@ -125,7 +125,7 @@ def test_bold_is_best_beyond_doubt_and_ties_are_told() -> None:
     assert not any("\\bfseries" in cell for row in rows for cell in row[4:]), "top-1 has no best row"
     (tied,) = leading_rows(comparison, "accuracy")
     assert len(tied) == 5
-    told = rf"No row is best beyond doubt in top-1 \%: tied are {', '.join(tied)}."
+    told = rf"No row is best beyond doubt in top-1~\%: tied are {', '.join(tied)}."
     assert told in render(comparison, "tex")
     assert told not in render(comparison, "text"), "nothing is bold there"
 
@@ -135,7 +135,7 @@ def test_what_failed_is_a_mark_with_its_reason() -> None:
     rows = {row[0].partition(r"\tnote")[0]: row for row in grid(tex)}
     assert r"{--\tnote{\dag}}" in rows["operator=conv"]
     assert rows["shift=tensor"][0] == r"shift=tensor\tnote{\ddag}", "it has numbers, of fewer seeds"
-    assert r"\item[\dag] operator=conv: accuracy crashed: out of\_memory \& 5 \%" in tex
+    assert r"\item[\dag] operator=conv: accuracy crashed: out of\_memory \& 5~\%" in tex
     assert r"\item[\ddag] shift=tensor: accuracy diverged: the loss is not finite" in tex
     assert not any("tnote" in cell for cell in rows["baseline"])
 

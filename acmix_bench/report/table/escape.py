@@ -36,6 +36,7 @@ def escaped(text: str) -> str:
 def escaped_part(text: str) -> str:
     """A piece of a line, whose spaces at both ends count."""
     text = re.sub(r"(?<![\w'])'(?=[\w=])", "‘", text)
+    text = re.sub(r"(?<=\d) (?=%)", "\xa0", text)  # no line begins with a sign of percent
     text = re.sub(r"-(?=-)|,(?=,)|[?!](?=[`‘“])", "\\g<0>\u200b", text)  # signs that would join
     return "".join(map(_character, text))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from acmix_bench.report.table.escape import escaped, escaped_part
 from acmix_bench.report.table.grid import FAILED, Table, one_line
@@ -93,7 +94,7 @@ class Column:
     header: Sequence[str]
     cells: Sequence[Cell]
 
-    @property
+    @cached_property
     def unit(self) -> str:
         """What all numbers have, but for naught: it stands in the header, in place of every cell."""
         units = {cell.unit for cell in self.cells if cell.number and (cell.unit or cell.number.strip("0."))}
@@ -104,7 +105,7 @@ class Column:
         unit = rf"\,{cell.unit}".replace("%", r"\%") if cell.unit and not self.unit else ""
         return unit + (f"~{cell.rest}" if cell.rest else "")
 
-    @property
+    @cached_property
     def has_rest(self) -> bool:
         """Whether anything follows a number."""
         return any(self.rest(cell) for cell in self.cells)
@@ -131,7 +132,7 @@ class Column:
         sign = "+" * any(number[0] in "+-" for number in numbers)
         return f"{sign}{max(len(whole) for whole, _, _ in parts)}.{max(len(decimals) for _, _, decimals in parts)}"
 
-    @property
+    @cached_property
     def specification(self) -> str:
         """What `tabular` is told of it. A header that is wider than what stands below is kept in its middle."""
         content = max((len(_plain(cell.number + self.rest(cell))) for cell in self.cells if cell.number), default=0)
@@ -153,7 +154,7 @@ class _Float:
     name: str
     label: str
 
-    @property
+    @cached_property
     def columns(self) -> list[Column]:
         """All but the first, which holds the labels."""
         table = self.table
@@ -161,7 +162,7 @@ class _Float:
         found = []
         for number, name in list(enumerate(table.header))[1:]:
             lines = name.replace("-\n", "").strip("\n").split("\n")
-            cells = [cell_of(row[number]) for row in table.rows]
+            cells = [cell_of(row[number]) if number < len(row) else Cell() for row in table.rows]
             found.append(Column(header=[""] * (depth - len(lines)) + lines, cells=cells))
         return found
 
@@ -171,7 +172,7 @@ class _Float:
         labels = max((len(one_line(row[0])) for row in self.table.rows), default=0)
         return labels + sum(column.width + 2 for column in self.columns)
 
-    @property
+    @cached_property
     def marks(self) -> dict[str, str]:
         """Of each row that failed here, by its label, the mark that stands for the reason."""
         table = self.table
@@ -241,6 +242,7 @@ class _Float:
 
     def _row(self, place: int) -> str:
         label, *texts = self.table.rows[place]
+        texts += [""] * (len(self.columns) - len(texts))
         mark = self.marks.get(label, "")
         is_marked = mark and not any(text in FAILED for text in texts)
         told = [escaped(label) + rf"\tnote{{{mark}}}" * bool(is_marked)]
