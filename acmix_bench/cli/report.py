@@ -58,6 +58,8 @@ def table(
     if chosen is None:
         raise unknown("format", style, STYLES)
     if check is not None:
+        if columns is not None or standalone or out is not None or style != "text":
+            raise UserError("--verify: the file says how it was rendered; beside it stand RUN and --results alone")
         _verify(check, run, results)
         return
     if run is None:

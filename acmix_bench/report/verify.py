@@ -107,17 +107,37 @@ def _render(stamp: Stamp, comparisons: Sequence[Comparison]) -> str:
 
 
 def _cells(said: Content, true: Content, tolerance: float) -> Iterator[str]:
-    for place in dict.fromkeys([*true.cells, *said.cells]):
-        ours, theirs = said.cells.get(place), true.cells.get(place)
-        table, row, column = place
-        told = textwrap.shorten(table, 50, placeholder=" ...")
-        where = ", ".join(filter(None, (told, f"row {row}", f"column {column}")))
-        if ours is None:
-            yield f"{where}: is not there, and the records say {theirs}"
-        elif theirs is None:
-            yield f"{where}: says {ours}, and the records hold no such row or column"
-        elif not _are_equal(ours, theirs, tolerance):
-            yield f"{where}: says {ours or 'nothing'}, and the records say {theirs or 'nothing'}"
+    for where in _lacking(true, said):
+        yield f"{where}: is not there, and the records hold it"
+    for where in _lacking(said, true):
+        yield f"{where}: is there, and the records hold none"
+    for place, theirs in true.cells.items():
+        ours = said.cells.get(place, theirs)
+        if not _are_equal(ours, theirs, tolerance):
+            yield f"{_named(*place)}: says {ours or 'nothing'}, and the records say {theirs or 'nothing'}"
+
+
+def _lacking(whole: Content, part: Content) -> Sequence[str]:
+    """Where one content has cells that another has not: whole tables, columns or rows where they are."""
+    tables = {table for table, _, _ in part.cells}
+    columns = {(table, column) for table, _, column in part.cells}
+    rows = {(table, row) for table, row, _ in part.cells}
+    told: dict[str, None] = {}
+    for table, row, column in (place for place in whole.cells if place not in part.cells):
+        if table not in tables:
+            row = column = ""
+        elif (table, column) not in columns:
+            row = ""
+        elif (table, row) not in rows:
+            column = ""
+        told[_named(table, row, column)] = None
+    return list(told)
+
+
+def _named(table: str, row: str, column: str) -> str:
+    """A place as it is told."""
+    title = textwrap.shorten(table, 50, placeholder=" ...")
+    return ", ".join(filter(None, (title, row and f"row {row}", column and f"column {column}"))) or "a row"
 
 
 def _are_equal(ours: str, theirs: str, tolerance: float) -> bool:

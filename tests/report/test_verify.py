@@ -98,6 +98,20 @@ def test_one_changed_digit_is_found_and_named(style: str, then: str, now: str, t
     assert re.search("row (paths=attention|baseline|operator=conv), column (inference|top-1)", difference)
 
 
+def test_what_is_missing_or_made_up_is_told_once(tmp_path: Path) -> None:
+    text = rendered("paths", "md")
+    changes = {
+        "is not there": text.replace(next(line for line in text.splitlines() if "mix=fixed" in line) + "\n", "", 1),
+        "row mix=none: is there, and the records hold none": text.replace("| mix=fixed", "| mix=none", 1),
+        "a line is not of the records: Better than all others by 9 %": f"Better than all others by 9 %\n\n{text}",
+        "column top-2 %: is there": text.replace("top-1 % |", "top-2 % |", 1),
+    }
+    for told, changed in changes.items():
+        differences = verify(written(tmp_path, "md", changed), SHOWN).differences
+        assert told in "\n".join(differences)
+        assert len(differences) <= 3
+
+
 @pytest.mark.parametrize("style", STYLES)
 @settings(max_examples=8, deadline=None, database=None)
 @given(data=st.data())
@@ -200,6 +214,7 @@ def test_a_mistake_is_told_in_a_line(tmp_path: Path) -> None:
             verify(path, SHOWN)
         assert call("--verify", path)[0] == 2
     assert call()[0] == 2
+    assert call("--verify", SHOWN / "paths" / "table.md", "--out", tmp_path / "x")[0] == 2
     assert call("paths", "--standalone", "--results", SHOWN)[0] == 2
     assert call("paths", "--format", "csv", "--columns", "macs", "--results", SHOWN)[0] == 2
 

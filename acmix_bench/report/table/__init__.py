@@ -9,6 +9,7 @@ from acmix_bench import meters
 from acmix_bench.analysis.compare import Comparison
 from acmix_bench.analysis.published import figures_of
 from acmix_bench.report.table import latex
+from acmix_bench.report.table.caption import reasons_of
 from acmix_bench.report.table.columns import ALL
 from acmix_bench.report.table.cost import cost_table, counter_table, ledger_table
 from acmix_bench.report.table.grid import Table
@@ -42,9 +43,7 @@ def tables(comparison: Comparison, columns: Sequence[str] | None = None) -> list
         UserError: for a column that is not known.
     """
     made = [*decisive(comparison, columns), *explaining(comparison, columns)]
-    lines = [line for one in (comparison, *comparison.others) for line in one.lines]
-    reasons = {line.row.label: "; ".join(line.problems) for line in reversed(lines) if line.problems}
-    return [replace(table, reasons=reasons) for table in made]
+    return [replace(table, reasons=table.reasons or reasons_of(comparison)) for table in made]
 
 
 def decisive(comparison: Comparison, columns: Sequence[str] | None = None) -> list[Table]:

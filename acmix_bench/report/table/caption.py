@@ -44,3 +44,8 @@ def ties_of(ranking: Mapping[str, Sequence[Sequence[str]]]) -> list[str]:
         if tied:
             told.append(f"No row is best beyond doubt in {' '.join(title.split())}: tied are {tied}.")
     return told
+
+
+def reasons_of(comparison: Comparison) -> dict[str, str]:
+    """What went wrong in each row where anything did, by its label."""
+    return {line.row.label: "; ".join(line.problems) for line in comparison.lines if line.problems}

@@ -9,7 +9,7 @@ from acmix_bench import backbones, data, meters
 from acmix_bench.analysis.best import leading_rows
 from acmix_bench.analysis.compare import Comparison, scores_of
 from acmix_bench.report import rounding
-from acmix_bench.report.table.caption import conditions_of, ties_of
+from acmix_bench.report.table.caption import conditions_of, reasons_of, ties_of
 from acmix_bench.report.table.columns import VARIANT, Column, chosen, count, difference, rate, score
 from acmix_bench.report.table.grid import Table
 from acmix_bench.report.table.published import published_notes
@@ -47,6 +47,7 @@ def main_table(comparison: Comparison, told: Sequence[str] = (), *, where: str =
         ),
         ties=ties_of({column.title: ranking[column.meter] for column in columns if column.ranks}),
         conditions=conditions_of(comparison, [column.meter for column in columns]),
+        reasons=reasons_of(comparison),
         notes=[
             *_reading(comparison, columns),
             *_missing(comparison),
