@@ -102,6 +102,18 @@ def browser(session: nox.Session) -> None:
 
 
 @nox.session
+def latex(session: nox.Session) -> None:
+    """Compile the LaTeX of shown runs, alone and in a paper of two columns (some seconds)."""
+    if not shutil.which("pdflatex"):
+        needed = "texlive-latex-recommended texlive-latex-extra texlive-science"
+        session.skip(f"pdflatex is not here; of Debian it takes {needed}")
+    session.run(
+        *(sys.executable, "-m", "pytest", "tests/report/test_latex.py", "-k", "compiles", *session.posargs),
+        env={"ACMIX_BENCH_FULL": "1"},
+    )
+
+
+@nox.session
 def sanitize(session: nox.Session) -> None:
     """Run the C++ kernels over odd shapes under the address and undefined-behaviour sanitizers (some minutes)."""
     compiler = shutil.which("g++")

@@ -14,7 +14,8 @@ from acmix_bench import backbones, data, heads, meters
 from acmix_bench.analysis.compare import Comparison, baselines_of, compare
 from acmix_bench.cores import usable_cores
 from acmix_bench.errors import Terminated, UserError
-from acmix_bench.report.table import render
+from acmix_bench.report.kept import write_tables
+from acmix_bench.report.table.columns import chosen
 from acmix_bench.runs import local, running
 from acmix_bench.runs.code import code_of, look_again
 from acmix_bench.runs.environment import this_environment
@@ -87,8 +88,9 @@ def plan_of(experiment: Experiment, rows: Sequence[Row], jobs: int = 1) -> Plan:
     Several jobs share the cores, where the number of threads is not set.
 
     Raises:
-        UserError: for an unknown backbone or data set, or two rows that are one measurement.
+        UserError: for an unknown backbone, data set or column, or two rows that are one measurement.
     """
+    chosen(experiment, experiment.columns, where=f"{experiment.name}: columns")
     first: dict[str, Row] = {}
     for row in rows:
         same = first.setdefault(row.content, row)
@@ -307,11 +309,3 @@ def fitting(plan: Plan, insisted: Collection[str], misfits: Misfits) -> Mapping[
         if row.label in found and (row.label in insisted or row == baselines[row.case]):
             raise UserError(found[row.label])
     return found
-
-
-def write_tables(store: Store, comparison: Comparison) -> None:
-    """Leave the tables beside the records."""
-    store.write("table.md", render(comparison, "md"))
-    from acmix_bench.report.frame import to_csv  # pandas takes its time
-
-    store.write("table.csv", to_csv(comparison))

@@ -36,9 +36,9 @@ class Results:
 
         return samples_of(self.comparison.run)
 
-    def render(self, style: str = "text") -> str:
-        """The tables as `text`, `md` or `tex`."""
-        return render(self.comparison, style)
+    def render(self, style: str = "text", columns: Sequence[str] | None = None) -> str:
+        """The tables as `text`, `md` or `tex`; or one with these columns, each NAME or NAME=title."""
+        return render(self.comparison, style, columns)
 
     def __repr__(self) -> str:
         return self.render()

@@ -13,10 +13,15 @@ from acmix_bench.spec.experiment import Case
 
 
 def best_rows(comparison: Comparison, meter: str) -> set[str]:
-    """Labels of the rows that a timing or a score puts first: of each case one at most, and none where it is noise.
+    """Labels of the rows that a timing or a score puts first: of each case one at most, and none where it is noise."""
+    return {first for first, *tied in leading_rows(comparison, meter) if not tied}
 
-    The row that looks best is held against each other one, paired by process or seed. The intervals are as wide as if
-    every pair had been compared, because which row looks best is seen in the same numbers.
+
+def leading_rows(comparison: Comparison, meter: str) -> list[list[str]]:
+    """Of each case of several rows, the row that looks best, then those that it does not beat beyond doubt.
+
+    It is held against each other one, paired by process or seed. The intervals are as wide as if every pair had been
+    compared, because which row looks best is seen in the same numbers.
     """
     cases: dict[Case, list[Line]] = {}
     for line in comparison.lines:
@@ -26,13 +31,14 @@ def best_rows(comparison: Comparison, meter: str) -> set[str]:
     for record in comparison.run.records:
         if record.cell.meter == meter and record.status == "ok":
             records.setdefault(record.cell.row.label, []).append(record)
-    best = set()
+    leading = []
     for lines in cases.values():
         first, *others = sorted(lines, key=lambda line: -_value(line, meter))
         confidence = stats.simultaneous(len(lines) * (len(lines) - 1) // 2)
-        if others and all(_is_better(records, first, other, meter, confidence) for other in others):
-            best.add(first.row.label)
-    return best
+        tied = [other for other in others if not _is_better(records, first, other, meter, confidence)]
+        if others:
+            leading.append([line.row.label for line in (first, *tied)])
+    return leading
 
 
 def _value(line: Line, meter: str) -> float:

@@ -52,21 +52,21 @@ def figures_of(row: Row) -> dict[str, Figure]:
         return _dense_of(row)
     if row.case.image_size != 224 or row.case.data != "imagenet":
         return {}
-    key = _key(_name(row))
-    return {figure.kind: figure for figure in _all() if _key(figure.model) == key}
+    name = _key(_name(row))
+    return {figure.kind: figure for figure in _all() if _key(figure.model) == name}
 
 
 def _dense_of(row: Row) -> dict[str, Figure]:
     """What `dense.csv` has of a model with its head, whose figures hold for the data of the papers."""
     height, width = row.case.input_size
-    path, name = FOLDER / "dense.csv", _name(row)
+    path = FOLDER / "dense.csv"
     try:
         with path.open(encoding="utf-8") as file:
             lines = [line for line in csv.DictReader(file) if line["head"] == row.case.head]
         found = [
             line
             for line in lines
-            if line["backbone"] == name and line["input"] == f"{height}x{width}" and row.case.data in DENSE
+            if line["backbone"] == _name(row) and line["input"] == f"{height}x{width}" and row.case.data in DENSE
         ]
         if not found:
             return {}

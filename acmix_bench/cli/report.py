@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -11,13 +12,15 @@ from acmix_bench.cli import complete
 from acmix_bench.cli.common import ResultsOption, note
 from acmix_bench.errors import UserError, unknown
 
-STYLES = ("text", "md", "csv", "tex", "json", "parquet")
+Style = Literal["text", "md", "csv", "tex", "json", "parquet"]
+STYLES: tuple[Style, ...] = get_args(Style)
 
 
 def table(
     run: Annotated[
-        str, typer.Argument(help="An experiment with results, or the folder of a run.", autocompletion=complete.runs)
-    ],
+        str | None,
+        typer.Argument(help="An experiment with results, or the folder of a run.", autocompletion=complete.runs),
+    ] = None,
     style: Annotated[
         str,
         typer.Option(
@@ -26,48 +29,99 @@ def table(
             autocompletion=complete.one_of(*STYLES),
         ),
     ] = "text",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it to this file.")] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="One table with these, in place of all: NAME or NAME=title, joined by commas. all: every table.",
+        ),
+    ] = None,
+    standalone: Annotated[bool, typer.Option("--standalone", help="A whole LaTeX document.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it to this file, with its stamp.")] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option("--verify", metavar="FILE", help="Hold a file of --out against its run, which RUN may name."),
+    ] = None,
     results: ResultsOption = Path("results"),
 ) -> None:
-    """Print the tables of a run, or its numbers with every digit.
+    """Print the tables of a run, or its numbers with every digit, or hold a rendered file against the records.
 
     \b
     Examples:
-      acmix-bench table paths --format tex
+      acmix-bench table paths --format tex --out paths.tex
+      acmix-bench table paths --columns 'parameters,inference_ratio=Speed-up,accuracy'
       acmix-bench table paths --format parquet --out paths.parquet
+      acmix-bench table --verify paths.tex
     """
+    from acmix_bench.report.table.columns import split
+
+    chosen = next((known for known in STYLES if known == style), None)
+    if chosen is None:
+        raise unknown("format", style, STYLES)
+    if check is not None:
+        if columns is not None or standalone or out is not None or style != "text":
+            raise UserError("--verify: the file says how it was rendered; beside it stand RUN and --results alone")
+        _verify(check, run, results)
+        return
+    if run is None:
+        raise UserError("table: name a run, or a file with --verify")
+    if standalone and style != "tex":
+        raise UserError(f"--standalone: is for --format tex, not {style}")
+    if columns is not None and style not in ("text", "md", "tex"):
+        raise UserError(f"--columns: is for text, md and tex; {style} holds every number")
+    _render(run, results, chosen, None if columns is None else split(columns), out, standalone=standalone)
+
+
+def _render(
+    run: str, results: Path, style: Style, columns: Sequence[str] | None, out: Path | None, *, standalone: bool
+) -> None:
     from acmix_bench.analysis.compare import compare
     from acmix_bench.cli import terminal
+    from acmix_bench.report.stamp import stamp, stamped
     from acmix_bench.report.table import render, tables
-    from acmix_bench.report.table.grid import FORMATS
-    from acmix_bench.runs.store import load_run
+    from acmix_bench.runs.store import Store, folder_of
 
-    if style not in STYLES:
-        raise unknown("format", style, STYLES)
-    comparison = compare(load_run(run, results))
+    folder = folder_of(run, results)
+    comparison = compare(Store(folder).load())
     if style == "text" and out is None:
-        terminal.show(tables(comparison))
+        terminal.show(tables(comparison, columns))
         return
-    if style in FORMATS:
-        text = render(comparison, style)
-    else:
+    if style == "parquet":
         from acmix_bench.report import frame
 
-        if style == "parquet":
-            if out is None:
-                raise UserError("--format parquet: is for programs; say which file with --out")
-            frame.write_parquet(comparison, out)
-            print(out)
-            return
+        if out is None:
+            raise UserError("--format parquet: is for programs; say which file with --out")
+        frame.write_parquet(comparison, out, stamp([folder], out, style))
+        print(out)
+        return
+    if style in ("csv", "json"):
+        from acmix_bench.report import frame
+
         text = {"csv": frame.to_csv, "json": frame.to_json}[style](comparison)
+    else:
+        text = render(comparison, style, columns, standalone=standalone)
     if out is None:
         print(text, end="")
         return
+    text = stamped(text, stamp([folder], out, style, columns=columns, standalone=standalone))
     try:
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror})") from error
     print(out)
+
+
+def _verify(file: Path, run: str | None, results: Path) -> None:
+    """Print what a file says that the records do not. Exit code 1 where there is anything."""
+    from acmix_bench.report.verify import verify
+
+    verdict = verify(file, results, run)
+    for line in verdict.differences:
+        print(f"{file}: {line}")
+    for line in verdict.told:
+        note(f"{file}: {line}")
+    if verdict.differences:
+        raise typer.Exit(1)
+    print(f"{file}: all {verdict.numbers} numbers are those of the records")
 
 
 def plan(

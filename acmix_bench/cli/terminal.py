@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from acmix_bench.cli.common import is_watched
-from acmix_bench.report.table.grid import Table, one_line
-from acmix_bench.runs.record import Status
+from acmix_bench.report.table.grid import FAILED, Table, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as Grid
-
-FAILED = {*get_args(Status), "failed", "regression"} - {"ok"}
 
 
 def show(tables: Sequence[Table], *, notes: bool = True) -> None:
@@ -79,6 +76,6 @@ def _grid(table: Table, breaks: Sequence[str], width: int) -> Grid:
 def _style(cell: str, best: bool) -> str:
     if best:
         return "bold"
-    if cell in FAILED:
+    if cell in FAILED or cell == "regression":
         return "red"
     return "dim" if cell == "-" or re.search(r"\bnoise\b", cell) else ""

@@ -71,9 +71,9 @@ def merge(
       acmix-bench ablate -e paths --set first_seed=5 --results elsewhere
       acmix-bench merge results/paths elsewhere/paths --out results/paths-of-two
     """
-    from acmix_bench.ablate import write_tables
     from acmix_bench.analysis.compare import compare
     from acmix_bench.cli.terminal import show
+    from acmix_bench.report.kept import write_tables
     from acmix_bench.report.table import decisive
     from acmix_bench.runs.merge import merge as merged
     from acmix_bench.runs.store import Store, load_run

@@ -14,6 +14,7 @@ import pandas as pd
 from acmix_bench import meters
 from acmix_bench.analysis.compare import Comparison
 from acmix_bench.errors import UserError
+from acmix_bench.report.stamp import COLUMN, Stamp, stamped
 from acmix_bench.report.table.raw import numbers_of
 from acmix_bench.runs.record import Run
 
@@ -73,22 +74,42 @@ def to_csv(comparison: Comparison) -> str:
 
 def to_json(comparison: Comparison) -> str:
     """A list with an object a row; what was not measured is null."""
-    frame = frame_of(comparison)
+    return _as_json(frame_of(comparison))
+
+
+def _as_json(frame: pd.DataFrame) -> str:
     return json.dumps(frame.astype(object).where(frame.notna(), None).to_dict("records"), indent=1) + "\n"
 
 
-def write_parquet(comparison: Comparison, path: Path) -> None:
-    """Write the rows for other programs, with their types.
+def write_parquet(comparison: Comparison, path: Path, stamp: Stamp) -> None:
+    """Write the rows for other programs, with their types and a stamp.
 
     Raises:
         UserError: where pyarrow is not installed, or the file cannot be written.
     """
+    frame = frame_of(comparison)
+    line = json.loads(stamped(to_json(comparison), stamp))[0][COLUMN]
+    frame[COLUMN] = pd.Series([line] * len(frame), dtype="string")
     try:
-        frame_of(comparison).to_parquet(path, index=False, engine="pyarrow")
+        frame.to_parquet(path, index=False, engine="pyarrow")
     except ImportError as error:
         raise UserError('parquet needs pyarrow: pip install "acmix-bench[parquet]"') from error
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def parquet_as_json(path: Path) -> str:
+    """The rows of a parquet file as `to_json` writes them.
+
+    Raises:
+        UserError: where pyarrow is not installed, or the file cannot be read.
+    """
+    try:
+        return _as_json(pd.read_parquet(path, engine="pyarrow"))
+    except ImportError as error:
+        raise UserError('parquet needs pyarrow: pip install "acmix-bench[parquet]"') from error
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: is no parquet file that can be read") from error
 
 
 def _typed(records: list[dict[str, Any]]) -> pd.DataFrame:

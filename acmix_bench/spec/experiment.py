@@ -94,6 +94,7 @@ class Experiment(Value):
     )
     recipe: str = Field("short", description="how models are trained: a name or a YAML file")
     meters: tuple[str, ...] = Field(("params", "macs", "inference", "training", "accuracy"), min_length=1)
+    columns: tuple[str, ...] = Field((), description="of its table, as NAME or NAME=title, in place of all tables")
     protocol: Protocol = Protocol()
 
     @field_validator("meters")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import replace
 
 import pytest
 from fake_meter import answer
+from hostile_text import with_hostile_text
 
 from acmix_bench import ablate
 from acmix_bench.analysis.compare import Comparison, compare
 from acmix_bench.report.figure import draw
 from acmix_bench.report.frame import to_csv
 from acmix_bench.report.rounding import count, difference, rate, ratio, score
-from acmix_bench.report.table import tables
+from acmix_bench.report.table import latex, render, tables
 from acmix_bench.runs.record import Run
 from acmix_bench.spec import library
 from acmix_bench.stats import Estimate
@@ -57,11 +57,12 @@ def test_noise_is_called_noise() -> None:
 
 
 def test_every_format_shows_every_row(comparison: Comparison) -> None:
-    for style in ("text", "md", "tex"):
-        for table in tables(comparison):
-            rendered = table.render(style)
-            assert all(line.row.label in rendered for line in comparison.lines)
-            assert "nan" not in rendered.lower()
+    shown = [(table.rows, table.render(style)) for style in ("text", "md") for table in tables(comparison)]
+    shown += [(table.rows, latex.render([table], "smoke")) for table in tables(comparison)]
+    for rows, rendered in shown:
+        assert len(rows) == len(comparison.lines)
+        assert all(line.row.label in rendered for line in comparison.lines)
+        assert "nan" not in rendered.lower()
 
 
 def test_a_terminal_holds_the_tables(comparison: Comparison) -> None:
@@ -89,37 +90,22 @@ def test_figure_is_drawn(comparison: Comparison, tmp_path) -> None:
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.fixture
-def hostile(comparison: Comparison) -> Comparison:
-    """A run whose question and labels hold what each format reads as a sign of its own."""
-    plan = comparison.run.plan
-    experiment = plan.experiment.model_copy(update={"question": "is $x$ *better*?\n\\input{evil}\n# head"})
-    run = comparison.run.model_copy(update={"plan": plan.model_copy(update={"experiment": experiment})})
-    first, *others = comparison.lines
-    rows = [
-        line.row.model_copy(update={"label": f"a|b\n$c_{number} & 5%\x1b[2J"}) for number, line in enumerate(others)
-    ]
-    return Comparison(run=run, lines=(first, *map(lambda line, row: replace(line, row=row), others, rows)))
-
-
-def test_text_of_a_user_is_escaped(hostile: Comparison, tmp_path) -> None:
+def test_text_of_a_user_is_escaped(comparison: Comparison, tmp_path) -> None:
+    hostile = with_hostile_text(comparison)
     table = tables(hostile)[0]
-    tex, md, text = (table.render(style) for style in ("tex", "md", "text"))
-    assert tex.startswith("% smoke: is $x$ *better*? \\input{evil} # head\n"), "a comment's second line is no comment"
+    tex, md, text = render(hostile, "tex"), table.render("md"), table.render("text")
     assert not any("\x1b" in shown for shown in (tex, md, text)), "nothing commands a terminal"
-    outside = [line for line in tex.splitlines() if not line.startswith("%")]
-    assert outside[0].startswith("\\begin{tabular}")
-    assert r"a|b \$c\_0 \& 5\%" in tex
-    assert md.startswith("**smoke: is $x$ \\*better\\*? \\\\input{evil} # head**\n\n|")
+    assert tex.isascii()
+    assert md.startswith("**smoke: is $x$ \\*better\\*? \\\\input{evil} # head")
     grid = [line for line in md.splitlines() if line.startswith("|")]
     assert len(grid) == 2 + len(table.rows), "a row is a line"
     assert len({line.replace(r"\|", "").count("|") for line in grid}) == 1, "and a bar in a label parts no cell"
-    assert text.startswith("smoke: is $x$ *better*? \\input{evil} # head\n\n")
+    assert text.startswith("smoke: is $x$ *better*? \\input{evil} # head")
     draw(hostile, tmp_path / "figure.png")
 
 
 def test_a_word_that_was_parted_is_whole_again_in_a_document(comparison: Comparison) -> None:
     for style in ("md", "tex"):
-        shown = "".join(table.render(style) for table in tables(comparison))
+        shown = render(comparison, style)
         assert "activations" in shown
         assert "activa-" not in shown

@@ -1,19 +1,21 @@
-"""A grid with a title and notes, as terminal text, Markdown or LaTeX."""
+"""A grid with a title and notes, as terminal text or Markdown; `latex` sets it in LaTeX."""
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import get_args
 
 from tabulate import tabulate
 
 from acmix_bench.errors import printable
+from acmix_bench.runs.record import Status
 
 WIDTH = 100  # of the notes below a table in a terminal
-FORMATS = {"text": "simple", "md": "pipe", "tex": "latex_booktabs"}
-TEX_SIGNS = {"±": r"$\pm$", "×": r"$\times$", "≥": r"$\geq$", "Δ": r"$\Delta$"}
+FORMATS = {"text": "simple", "md": "pipe"}
+FAILED = {*get_args(Status), "failed"} - {"ok"}  # a cell that says how it failed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,9 @@ class Table:
     Attributes:
         problems: what went wrong in which row.
         best: where a row is the best in a column beyond doubt: the numbers of row and column, from 0.
+        ties: what bold means, and in which columns no row is the best, for where the best are bold.
+        conditions: what a caption tells: protocol, seeds and machine.
+        reasons: what went wrong in a row, by its label, for where a cell that failed is only a mark.
     """
 
     title: str
@@ -31,9 +36,12 @@ class Table:
     notes: Sequence[str] = ()
     problems: Sequence[str] = ()
     best: frozenset[tuple[int, int]] = frozenset()
+    ties: Sequence[str] = ()
+    conditions: str = ""
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     def render(self, style: str, *, notes: bool = True) -> str:
-        """As `text`, `md` or `tex`, with its notes or with the problems alone."""
+        """As `text` or `md`, with its notes or with the problems alone."""
         align = ["left"] + ["right"] * (len(self.header) - 1)
         title, *below = map(one_line, (self.title, *self.problems, *(self.notes if notes else ())))
         rows = [[one_line(cell) for cell in row] for row in self.rows]
@@ -43,11 +51,6 @@ class Table:
             title, *below = map(as_markdown, (title, *below))
             header, rows = list(map(as_markdown, header)), [list(map(as_markdown, row)) for row in rows]
         grid = tabulate(rows, header, tablefmt=FORMATS[style], colalign=align, disable_numparse=True)
-        if style == "tex":
-            comments = "".join(f"% {line}\n" for line in (title, *below))
-            for sign, command in TEX_SIGNS.items():
-                grid = grid.replace(sign, command)
-            return f"{comments}{grid}\n"
         if style == "md":
             return "\n\n".join([f"**{title}**", grid, *below]) + "\n"
         lines = [line for note in below for line in textwrap.wrap(note, WIDTH, break_long_words=False)]

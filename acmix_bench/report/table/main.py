@@ -3,65 +3,76 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from acmix_bench import backbones, data, meters
-from acmix_bench.analysis.best import best_rows
-from acmix_bench.analysis.compare import Comparison, Line, scores_of
+from acmix_bench.analysis.best import leading_rows
+from acmix_bench.analysis.compare import Comparison, scores_of
 from acmix_bench.report import rounding
-from acmix_bench.report.table.cost import macs
+from acmix_bench.report.table.caption import conditions_of, reasons_of, ties_of
+from acmix_bench.report.table.columns import VARIANT, Column, chosen, count, difference, rate, score
 from acmix_bench.report.table.grid import Table
+from acmix_bench.report.table.published import published_notes
+from acmix_bench.report.table.speed import speed_notes
 from acmix_bench.spec.experiment import Case
-from acmix_bench.spec.meter import Metric, short
+from acmix_bench.spec.meter import short
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column: its header, what a row shows in it, and for a timing or a score its meter, of which a row is best."""
+def main_table(comparison: Comparison, told: Sequence[str] = (), *, where: str = "columns") -> Table:
+    """A column for each number that the run's meters show: counts, rates, scores and their differences.
 
-    title: str
-    show: Callable[[Line], str]
-    meter: str = ""
+    Args:
+        told: the columns that somebody chose in place of these, each NAME or NAME=title.
+        where: what an error calls that choice.
 
-
-def main_table(comparison: Comparison) -> Table:
-    """A column for each number that the run's meters show: counts, rates, scores and their differences."""
-    run, several = comparison.run, len(comparison.lines) > 1
-    experiment = run.plan.experiment
-    columns: list[Column] = []
-    for name in experiment.meters:
-        meter = meters.find(name)
-        if meter.is_speed:
-            columns.append(_rate(name))
-        elif meter.repeats == "seeds" and meter.metrics:
-            for key, metric in scores_of(name).items():
-                columns.append(_score(key, metric, experiment.protocol.seeds, name))
-                if several:
-                    columns.append(_difference(key, metric, experiment.protocol.seeds))
-        else:
-            columns += [_count(name, metric) for metric in meter.metrics if metric.title]
+    Raises:
+        UserError: for a column that is not known.
+    """
+    run, experiment = comparison.run, comparison.run.plan.experiment
+    columns = list(chosen(experiment, told, where=where).values()) if told else _usual(comparison)
     cells = rounding.several(len(run.records), "cell", "cells")
     took = rounding.minutes(sum(record.seconds for record in run.records))
-    best = {column.meter: best_rows(comparison, column.meter) for column in columns if column.meter}
+    ranking = {meter: leading_rows(comparison, meter) for meter in {column.meter for column in columns if column.ranks}}
+    best = {meter: {first for first, *tied in rows if not tied} for meter, rows in ranking.items()}
     return Table(
         title=f"{experiment.name}: {experiment.question}",
-        header=["variant", *(column.title for column in columns)],
-        rows=[[line.row.label, *(column.show(line) or "-" for column in columns)] for line in comparison.lines],
+        header=[column.title for column in columns],
+        rows=[[column.show(line) or "-" for column in columns] for line in comparison.lines],
         problems=[f"{line.row.label}: {problem}" for line in comparison.lines for problem in line.problems],
         best=frozenset(
             (row, number)
             for row, line in enumerate(comparison.lines)
-            for number, column in enumerate(columns, 1)
-            if line.row.label in best.get(column.meter, ())
+            for number, column in enumerate(columns)
+            if column.ranks and line.row.label in best[column.meter]
         ),
+        ties=ties_of({column.title: ranking[column.meter] for column in columns if column.ranks}),
+        conditions=conditions_of(comparison, [column.meter for column in columns]),
+        reasons=reasons_of(comparison),
         notes=[
-            *_reading(comparison),
+            *_reading(comparison, columns),
             *_missing(comparison),
             f"Measured on {run.plan.environment}, {cells} in {took}.",
             *_merged(comparison),
         ],
     )
+
+
+def _usual(comparison: Comparison) -> list[Column]:
+    """What stands in the table where nobody chooses."""
+    several, experiment = len(comparison.lines) > 1, comparison.run.plan.experiment
+    columns = [VARIANT]
+    for name in experiment.meters:
+        meter = meters.find(name)
+        if meter.is_speed:
+            columns.append(rate(name))
+        elif meter.repeats == "seeds" and meter.metrics:
+            for key, metric in scores_of(name).items():
+                columns.append(score(key, metric, experiment.protocol.seeds, name))
+                if several:
+                    columns.append(difference(key, metric, experiment.protocol.seeds, name))
+        else:
+            columns += [count(name, metric) for metric in meter.metrics if metric.title]
+    return columns
 
 
 def _merged(comparison: Comparison) -> list[str]:
@@ -80,76 +91,31 @@ def mix_table(comparison: Comparison) -> Table:
     layers = max(len(line.mixing_weights) for line in lines)
     rows = [[line.row.label, *(f"{a:.2f} {b:.2f}" for a, b in line.mixing_weights)] for line in lines]
     header = ["variant", *(f"layer {number}" for number in range(1, layers + 1))]
+    conditions = conditions_of(comparison, [name for name in comparison.run.plan.experiment.meters if scores_of(name)])
     note = "The factors of attention and of convolution after training, layer by layer, the mean over seeds."
-    return Table(title="Learned mix", header=header, rows=rows, notes=[note])
+    return Table(title="Learned mix", header=header, rows=rows, notes=[note], conditions=conditions)
 
 
-def _count(meter: str, metric: Metric) -> Column:
-    """A number without noise."""
-    if meter == "macs" and metric.key == "macs":
-        return Column(metric.title, macs)
-
-    def show(line: Line) -> str:
-        numbers = metric.numbers(line.counts.get(meter, {})).values()
-        return rounding.number(sum(numbers), metric.unit) if numbers else line.failed(meter) or ""
-
-    return Column(metric.title, show)
-
-
-def _rate(meter: str) -> Column:
-    """Images a second with their interval."""
-
-    def show(line: Line) -> str:
-        timing = line.timings.get(meter)
-        return rounding.rate(timing.rate) if timing else line.failed(meter) or ""
-
-    return Column(f"{short(meter)}\nimg/s", show, meter)
-
-
-def _score(key: str, metric: Metric, seeds: int, meter: str) -> Column:
-    """A score of a meter, and how many of the seeds it stands for where some failed."""
-
-    def show(line: Line) -> str:
-        score = line.scores.get(key)
-        if score is None:
-            return line.failed(meter) or ""
-        some = "" if score.mean.samples == seeds else f" ({score.mean.samples} of {seeds} seeds)"
-        return rounding.score(score.mean, metric.unit) + some
-
-    title = metric.title or short(meter)
-    return Column(f"{title} %" if metric.unit == "percent" else title, show, meter * (key == meter))
-
-
-def _difference(key: str, metric: Metric, seeds: int) -> Column:
-    """A score's difference to the baseline's."""
-
-    def show(line: Line) -> str:
-        score = line.scores.get(key)
-        return rounding.difference(score.difference, seeds, metric.unit) if score else ""
-
-    return Column(f"Δ {metric.title or short(key)}", show)
-
-
-def _reading(comparison: Comparison) -> list[str]:
-    """How to read the main table, in the run's own numbers."""
-    experiment = comparison.run.plan.experiment
+def _reading(comparison: Comparison, columns: Sequence[Column]) -> list[str]:
+    """How to read these columns, in the run's own numbers."""
+    experiment, shown = comparison.run.plan.experiment, {column.meter for column in columns}
     protocol, notes = experiment.protocol, []
     if comparison.lines[0].row.label == "baseline":
         notes.append(
             f"baseline: the variant {experiment.baseline}; the other rows are named by what they change of it."
         )
-    if "macs" in experiment.meters:
+    if "macs" in shown:
         cases = [line.row.case for line in sorted(comparison.lines, key=lambda line: line.row.case.image_size)]
-        shown = " or ".join(dict.fromkeys(_input(case) for case in cases))
-        notes.append(f"MACs: multiply-adds of one {shown} input, which the papers call FLOPs.")
-    if comparison.speed_meters:
+        inputs = " or ".join(dict.fromkeys(_input(case) for case in cases))
+        notes.append(f"MACs: multiply-adds of one {inputs} input, which the papers call FLOPs.")
+    if shown & set(comparison.speed_meters):
         notes.append(
             f"img/s: {rounding.several(protocol.processes, 'process', 'processes')}, in each of which all rows are "
             f"timed alternately in random order; batch {protocol.batch}, {protocol.layout}, {protocol.dtype}, "
             f"{rounding.several(protocol.threads or 0, 'thread', 'threads')}, allocator "
             f"{protocol.allocator}; median [95 % interval].{_why_it_stopped(comparison)}"
         )
-    for name in experiment.meters:
+    for name in (name for name in experiment.meters if name in shown):
         meter = meters.find(name)
         for metric in meter.metrics[:1] if meter.repeats == "seeds" else ():
             title, seeds = metric.title or short(name), rounding.several(protocol.seeds, "seed", "seeds")
@@ -165,6 +131,10 @@ def _reading(comparison: Comparison) -> list[str]:
                     f"Δ {title}: {points}, paired by seed; the intervals of all rows hold together at 95 % over seeds, "
                     f"and 'noise' is one that holds 0.{same}"
                 )
+    if any(column.notes == "speed" for column in columns):
+        notes += speed_notes(comparison)
+    if any(column.notes == "published" for column in columns):
+        notes += published_notes(comparison)
     return notes
 
 

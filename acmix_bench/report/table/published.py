@@ -11,7 +11,6 @@ from acmix_bench.report.table.grid import Table
 def published_table(comparison: Comparison) -> Table:
     """Parameters and MACs beside the papers' figures, with the difference and its reason."""
     rows: list[list[str]] = []
-    reasons: dict[str, None] = {}
     for line in comparison.lines:
         figures = figures_of(line.row)
         parameters, macs = line.count("params", "parameters"), line.count("macs", "macs")
@@ -27,12 +26,18 @@ def published_table(comparison: Comparison) -> Table:
                 exact = kind == "counted" and number == 0
                 cells.append("-" if printed is None else rounding.published(own, printed, exact=exact))
         rows.append(cells)
-        reasons |= dict.fromkeys(reasons_of(line.row))
     header = ["model", "params\nM", "\nprinted", "\nreleased", "MACs (FLOPs)\nG", "\nprinted", "\nreleased"]
+    title = "Against published figures"
+    return Table(title=title, header=header, rows=rows, notes=published_notes(comparison))
+
+
+def published_notes(comparison: Comparison) -> list[str]:
+    """What is printed and what is released, and why ours differs where that is known."""
+    reasons = dict.fromkeys(
+        f"{reason}." for line in comparison.lines if figures_of(line.row) for reason in reasons_of(line.row)
+    )
     note = (
         "Printed: in the paper or its README. Released: counted on the code that its authors released. In brackets: by "
         "how much ours differs from it; '=' is equal to the last parameter."
     )
-    return Table(
-        title="Against published figures", header=header, rows=rows, notes=[note, *(f"{reason}." for reason in reasons)]
-    )
+    return [note, *reasons]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from acmix_bench.analysis.best import best_rows
+from acmix_bench.analysis.best import leading_rows
 from acmix_bench.analysis.compare import Comparison
 from acmix_bench.report import rounding
+from acmix_bench.report.table.caption import conditions_of, ties_of
 from acmix_bench.report.table.grid import Table
 from acmix_bench.spec.meter import short
 
@@ -14,14 +15,15 @@ from acmix_bench.spec.meter import short
 def speed_table(comparison: Comparison) -> Table:
     """Speed-up over the baseline, efficiency beside a matrix product, peak memory, and the time to compile."""
     columns: list[tuple[str, Sequence[str]]] = []
-    best: set[tuple[int, int]] = set()
+    best, ranking = set[tuple[int, int]](), dict[str, list[list[str]]]()
     for meter in comparison.speed_meters:
         ours = [line.timings.get(meter) for line in comparison.lines]
         if not any(ours):
             continue
         speedups = [rounding.ratio(one.speedup, one.noise_floor or 0.0) if one else "" for one in ours]
         columns.append((f"{short(meter)}\n× baseline", speedups))
-        first = best_rows(comparison, meter)
+        ranking[columns[-1][0]] = leading_rows(comparison, meter)
+        first = {label for label, *tied in ranking[columns[-1][0]] if not tied}
         best |= {(row, len(columns)) for row, line in enumerate(comparison.lines) if line.row.label in first}
         columns.append(("peak\nMiB", [rounding.mebibytes(one.peak_bytes) if one else "" for one in ours]))
         if any(one and one.efficiency for one in ours):
@@ -40,12 +42,15 @@ def speed_table(comparison: Comparison) -> Table:
         title="Speed and memory",
         header=["variant", *(title for title, _ in columns)],
         rows=[[cell or "-" for cell in row] for row in zip(labels, *(cells for _, cells in columns), strict=True)],
-        notes=_notes(comparison, compiles=any(compiled)),
+        notes=speed_notes(comparison),
         best=frozenset(best),
+        ties=ties_of(ranking),
+        conditions=conditions_of(comparison, comparison.speed_meters),
     )
 
 
-def _notes(comparison: Comparison, *, compiles: bool) -> list[str]:
+def speed_notes(comparison: Comparison) -> list[str]:
+    """What the ratios, the peak and the efficiency are, and what can be told at all."""
     notes = [
         "× baseline: the speed-up, as a ratio of throughput to the first row's of the same case (above 1 is faster); "
         "the intervals hold together at 95 %, and 'noise' is one that comes closer to 1 than the noise floor. Peak: "
@@ -62,7 +67,7 @@ def _notes(comparison: Comparison, *, compiles: bool) -> list[str]:
             "Efficiency: throughput over that of one dense matrix product with as many multiply-adds (training: three "
             "times as many), in the faster of torch's two ways to it. A convolution may come out above 100 %."
         )
-    if compiles:
+    if any(line.row.variant.runs.compiles for line in comparison.lines if line.timings):
         notes.append("Compile: the longest first step of a process; the next processes find the compiled code on disk.")
     return notes
 
