@@ -20,11 +20,12 @@ from statistics import fmean, median
 from typing import Any, Literal, NamedTuple
 
 from acmix_bench import meters, stats
-from acmix_bench.analysis.compare import by_seed, paired_by_repeat, resolution
+from acmix_bench.analysis.compare import by_seed, paired_by_repeat, resolution, score_of
 from acmix_bench.errors import WAITED_IN_VAIN
 from acmix_bench.runs.record import Record
 from acmix_bench.stats import Estimate
 
+Unit = Literal["count", "percent", "number", "seconds"]
 Verdict = Literal["regression", "improvement", "same", "can't tell"]
 
 
@@ -48,13 +49,17 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """A row's metric in both runs. A timing's `ratio` is head over base, a score's `difference` head less base."""
+    """A row's metric in both runs. A timing's `ratio` is head over base, a score's `difference` head less base.
+
+    `unit` is that of base and head: seconds of a timing, and as its metric says of anything else.
+    """
 
     label: str
     metric: str
     base: float
     head: float | None
     verdict: Verdict
+    unit: Unit = "count"
     ratio: Estimate | None = None
     difference: Estimate | None = None
     threshold: float | None = None
@@ -84,8 +89,9 @@ def exact(pair: Pair) -> list[Finding]:
 def score(pair: Pair, meter: str, confidence: float) -> list[Finding]:
     """Head's score less base's, where both have one of the same seeds and recipe."""
     theirs, ours = by_seed(pair.base.records, meter), by_seed(pair.head.records, meter)
+    unit = metric.unit if (metric := score_of(meter)) else "number"
     if broken := _broken(pair, meter, len(theirs), len(ours)):
-        return [_gone(pair.label, meter, fmean(theirs.values()) if theirs else 0.0, broken)]
+        return [_gone(pair.label, meter, fmean(theirs.values()) if theirs else 0.0, broken, unit)]
     pairs = paired_by_repeat(ours, theirs)
     if not pairs or recipes(pair.base, meter) != recipes(pair.head, meter):
         return []
@@ -97,7 +103,17 @@ def score(pair: Pair, meter: str, confidence: float) -> list[Finding]:
     elif difference.low is not None and difference.high is not None and difference.low * difference.high > 0:
         said = "improvement" if difference.low > 0 else "regression"
     before, after = fmean(before for _, before in pairs), fmean(after for after, _ in pairs)
-    return [Finding(label=pair.label, metric=meter, base=before, head=after, verdict=said, difference=difference)]
+    return [
+        Finding(
+            label=pair.label,
+            metric=meter,
+            base=before,
+            head=after,
+            verdict=said,
+            unit=unit,
+            difference=difference,
+        )
+    ]
 
 
 def timing(pair: Pair, meter: str, threshold: float, confidence: float) -> list[Finding]:
@@ -105,7 +121,7 @@ def timing(pair: Pair, meter: str, threshold: float, confidence: float) -> list[
     theirs, ours = _seconds(pair.base.records, meter), _seconds(pair.head.records, meter)
     if broken := _broken(pair, meter, len(theirs), len(ours)):
         before = median(median(samples) for samples in theirs.values()) if theirs else 0.0
-        return [_gone(pair.label, meter, before, broken)]
+        return [_gone(pair.label, meter, before, broken, "seconds")]
     pairs = paired_by_repeat(theirs, ours)
     if not pairs:
         return []
@@ -114,6 +130,7 @@ def timing(pair: Pair, meter: str, threshold: float, confidence: float) -> list[
         Finding(
             label=pair.label,
             metric=meter,
+            unit="seconds",
             base=median(median(before) for before, _ in pairs),
             head=median(median(after) for _, after in pairs),
             ratio=ratio,
@@ -154,9 +171,9 @@ def paired(pairs: Sequence[tuple[list[float], list[float]]], *, confidence: floa
     return stats.ratio(ratios, confidence=confidence), noise_floor
 
 
-def _gone(label: str, metric: str, base: float, note: str) -> Finding:
+def _gone(label: str, metric: str, base: float, note: str, unit: Unit = "count") -> Finding:
     """What base has a number for, and head has none."""
-    return Finding(label=label, metric=metric, base=base, head=None, verdict="regression", note=note)
+    return Finding(label=label, metric=metric, base=base, head=None, verdict="regression", unit=unit, note=note)
 
 
 class _Metric(NamedTuple):

@@ -74,6 +74,7 @@ def table(
 def _render(
     run: str, results: Path, style: Style, columns: Sequence[str] | None, out: Path | None, *, standalone: bool
 ) -> None:
+    from acmix_bench import files
     from acmix_bench.analysis.compare import compare
     from acmix_bench.cli import terminal
     from acmix_bench.report.stamp import stamp, stamped
@@ -90,7 +91,7 @@ def _render(
 
         if out is None:
             raise UserError("--format parquet: is for programs; say which file with --out")
-        frame.write_parquet(comparison, out, stamp([folder], out, style))
+        frame.write_parquet(comparison, out, stamp(folder, out, style))
         print(out)
         return
     if style in ("csv", "json"):
@@ -102,11 +103,7 @@ def _render(
     if out is None:
         print(text, end="")
         return
-    text = stamped(text, stamp([folder], out, style, columns=columns, standalone=standalone))
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror})") from error
+    files.replace(out, stamped(text, stamp(folder, out, style, columns=columns, standalone=standalone)))
     print(out)
 
 
@@ -197,6 +194,7 @@ def report(
     """
     from acmix_bench import files
     from acmix_bench.report import page
+    from acmix_bench.report.stamp import stamp_of_page, stamped
     from acmix_bench.runs.store import Store, folder_of
 
     folders = [folder_of(run, results) for run in runs]
@@ -205,5 +203,6 @@ def report(
         for name, folder in zip(runs, folders, strict=True)
     ]
     path = out or Path(f"{folders[0].resolve().name}.html")
-    files.replace(path, page.render(shown))
+    made = stamp_of_page(list(zip(runs, folders, strict=True)), path)
+    files.replace(path, stamped(page.render(shown), made))
     print(path)

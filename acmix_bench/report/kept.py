@@ -19,4 +19,4 @@ def write_tables(store: Store, comparison: Comparison) -> None:
     rendered: tuple[tuple[Style, str], ...] = (("md", render(comparison, "md")), ("csv", to_csv(comparison)))
     for style, text in rendered:
         path = store.folder / f"table.{style}"
-        store.write(path.name, stamped(text, stamp([store.folder], path, style)))
+        store.write(path.name, stamped(text, stamp(store.folder, path, style)))

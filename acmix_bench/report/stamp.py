@@ -36,10 +36,14 @@ MARK = "acmix-bench rendered this: "
 
 
 class Source(Value):
-    """A run that a file shows: where it is, seen from the file, what it is called, and hashes of what it holds."""
+    """A run that a file shows: where it is, seen from the file, its folder's name, and hashes of what it holds.
+
+    `called` is how somebody named it, where a page shows that.
+    """
 
     run: str
     name: str
+    called: str = ""
     plan: str
     records: str
 
@@ -62,22 +66,20 @@ class Stamp(Value):
 
 
 def stamp(
-    folders: Sequence[Path],
+    folder: Path,
     out: Path,
     style: Style,
     *,
     columns: Sequence[str] | None = None,
     standalone: bool = False,
-    command: str = "table",
 ) -> Stamp:
-    """Of a file that shows these runs.
+    """Of a file with the tables of a run.
 
     Raises:
         UserError: where a run cannot be read.
     """
-    sources = tuple(source_of(folder, out) for folder in folders)
-    words = ["acmix-bench", command, *(source.name for source in sources)]
-    words += ["--format", style] * (command == "table") + ["--standalone"] * standalone
+    source = source_of(folder, out)
+    words = ["acmix-bench", "table", source.name, "--format", style] + ["--standalone"] * standalone
     words += ["--columns", ",".join(_quoted(one) for one in columns)] if columns else []
     return Stamp(
         version=version("acmix-bench"),
@@ -85,8 +87,19 @@ def stamp(
         style=style,
         columns=None if columns is None else tuple(columns),
         standalone=standalone,
-        runs=sources,
+        runs=(source,),
     )
+
+
+def stamp_of_page(runs: Sequence[tuple[str, Path]], out: Path) -> Stamp:
+    """Of a page that shows runs, each with what somebody called it.
+
+    Raises:
+        UserError: where a run cannot be read.
+    """
+    sources = tuple(source_of(folder, out).model_copy(update={"called": called}) for called, folder in runs)
+    command = shlex.join(["acmix-bench", "report", *(called for called, _ in runs)])
+    return Stamp(version=version("acmix-bench"), command=command, style="html", runs=sources)
 
 
 def source_of(folder: Path, out: Path) -> Source:

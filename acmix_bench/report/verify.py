@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from acmix_bench import files
-from acmix_bench.analysis.compare import Comparison, compare
+from acmix_bench.analysis.compare import compare
 from acmix_bench.errors import UserError
 from acmix_bench.report.cells import Content, content_of, numbers_in
 from acmix_bench.report.stamp import Source, Stamp, digest, source_of, taken
@@ -19,7 +19,6 @@ from acmix_bench.runs.store import Store, folder_of
 
 MOST_BYTES = 256 * 2**20
 LAST_DIGITS = 1e-7  # by which an untouched number may differ: the last digits of an interval depend on scipy
-Render = Callable[[Stamp, Sequence[Comparison]], str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +30,12 @@ class Verdict:
     numbers: int
 
 
-def verify(path: Path, results: Path, run: str | None = None, render: Render | None = None) -> Verdict:
+def verify(path: Path, results: Path, run: str | None = None) -> Verdict:
     """Hold a rendered file against its run.
 
     Args:
         results: the folder of results, where its run is looked for by name if it is not where the file says.
         run: where the run is, by name or folder, in place of what the file says.
-        render: renders what the stamp tells again; a table's formats where not given.
 
     Raises:
         UserError: where the file cannot be read or carries no stamp, or its run is not found.
@@ -53,17 +51,17 @@ def verify(path: Path, results: Path, run: str | None = None, render: Render | N
         raise UserError(f"{path}: {error}") from error
     if run is not None and len(stamp.runs) > 1:
         raise UserError(f"{path}: shows {len(stamp.runs)} runs, and none of them can be named alone")
-    differences, told, comparisons = [], [], []
+    differences, told, folders = [], [], []
     for source in stamp.runs:
         folder = folder_of(run, results) if run is not None else _found(source, path, results)
-        comparisons.append(compare(Store(folder).load()))
+        folders.append(folder)
         now = source_of(folder, path)
         for what, then, is_now in (("run.json", source.plan, now.plan), ("records.jsonl", source.records, now.records)):
             if then != is_now:
                 differences.append(f"{folder / what}: is not what it was when this was rendered")
     if stamp.version != version("acmix-bench"):
         told.append(f"rendered by acmix-bench {stamp.version}; this is {version('acmix-bench')}")
-    again = (render or _render)(stamp, comparisons)
+    again = _render(stamp, folders)
     try:
         said, true = content_of(body, stamp.style), content_of(again, stamp.style)
     except (ValueError, LookupError) as error:
@@ -94,16 +92,25 @@ def _json_of(path: Path) -> str:
     return parquet_as_json(path)
 
 
-def _render(stamp: Stamp, comparisons: Sequence[Comparison]) -> str:
-    if stamp.style == "html" or len(comparisons) != 1:
+def _render(stamp: Stamp, folders: Sequence[Path]) -> str:
+    """What the stamp tells, of its runs where they are now."""
+    if stamp.style == "html":
+        from acmix_bench.report import page  # and jinja2
+
+        sources = zip(stamp.runs, folders, strict=True)
+        return page.render(
+            [page.Shown(name=source.called or source.name, folder=at, run=Store(at).load()) for source, at in sources]
+        )
+    if len(folders) != 1:
         raise UserError(f"it was rendered by `{stamp.command}`, which this version does not render again")
+    comparison = compare(Store(folders[0]).load())
     if stamp.style in ("csv", "json", "parquet"):
         from acmix_bench.report import frame  # pandas takes its time
 
-        return (frame.to_csv if stamp.style == "csv" else frame.to_json)(comparisons[0])
+        return (frame.to_csv if stamp.style == "csv" else frame.to_json)(comparison)
     from acmix_bench.report.table import render
 
-    return render(comparisons[0], stamp.style, stamp.columns, standalone=stamp.standalone)
+    return render(comparison, stamp.style, stamp.columns, standalone=stamp.standalone)
 
 
 def _cells(said: Content, true: Content, tolerance: float) -> Iterator[str]:

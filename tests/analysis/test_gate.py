@@ -136,6 +136,20 @@ def test_nothing_in_common_is_never_green(plan: Plan, tmp_path: Path) -> None:
     assert len(told["not_compared"]) == len(plan.rows)
 
 
+def test_a_score_that_head_lacks_is_shown_as_any_other(tmp_path: Path) -> None:
+    experiment = library.with_settings(library.load_experiment("smoke"), ["seeds=1", "meters=accuracy"])
+    plan = ablate.plan_of(experiment, ablate.rows_of(experiment))
+    base, head = run(plan, tmp_path / "base"), run(plan, tmp_path / "head", crash="baseline", meters="accuracy")
+    (line,) = (one for one in _compared(base, head).splitlines() if one.startswith("baseline"))
+    (other,) = (one for one in _compared(base, base).splitlines() if one.startswith("baseline"))
+    assert line.split()[2:4] == [other.split()[2], "failed"]
+    assert float(other.split()[2]) > 1, "in percent"
+
+
+def _compared(base: Path, head: Path) -> str:
+    return CliRunner().invoke(app, ["compare", str(base), str(head)]).stdout
+
+
 def test_a_row_that_crashes_in_head_is_a_regression(plan: Plan, tmp_path: Path) -> None:
     code, _, errors = call(run(plan, tmp_path / "base"), run(plan, tmp_path / "head", crash="shift=tensor"))
     assert code == 3

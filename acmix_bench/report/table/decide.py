@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
-from acmix_bench.analysis.compare import SeedPlan, score_of
-from acmix_bench.analysis.finding import Finding
+from acmix_bench.analysis.compare import SeedPlan
+from acmix_bench.analysis.finding import Finding, Unit
 from acmix_bench.report import rounding
 from acmix_bench.report.table.grid import Table
 
@@ -18,18 +17,15 @@ def gate_table(found: Sequence[Finding], unlike: Sequence[str], not_compared: Se
         if finding.ratio is None and finding.difference is None and finding.verdict == "same":
             unchanged += 1
             continue
-        show: Callable[[float | None], str] = rounding.count
         limit, change = "0", rounding.ratio(finding.ratio) or "-"
         if finding.threshold is not None:
-            show, limit = rounding.milliseconds, f"{100 * finding.threshold:g} %"
+            limit = f"{100 * finding.threshold:g} %"
         if finding.difference is not None:
-            unit = metric.unit if (metric := score_of(finding.metric)) else "number"
-            show = partial(rounding.number, unit=unit)
-            change = rounding.difference(finding.difference, finding.difference.samples, unit)
+            change = rounding.difference(finding.difference, finding.difference.samples, finding.unit)
         floor = rounding.fine_percent(finding.noise_floor) if finding.noise_floor is not None else "-"
         values = [
-            show(finding.base),
-            show(finding.head) or "failed",
+            _shown(finding.base, finding.unit),
+            _shown(finding.head, finding.unit) or "failed",
             change,
             limit,
             floor,
@@ -48,6 +44,11 @@ def gate_table(found: Sequence[Finding], unlike: Sequence[str], not_compared: Se
         *(f"Not compared: {line}." for line in not_compared),
     ]
     return Table(title="Base against head", header=header, rows=rows, notes=notes)
+
+
+def _shown(value: float | None, unit: Unit) -> str:
+    """Nothing for None."""
+    return rounding.milliseconds(value) if unit == "seconds" else rounding.number(value, unit)
 
 
 def seed_table(plans: Sequence[SeedPlan], difference: float) -> Table:
