@@ -52,7 +52,8 @@ def figures_of(row: Row) -> dict[str, Figure]:
         return _dense_of(row)
     if row.case.image_size != 224 or row.case.data != "imagenet":
         return {}
-    return {figure.kind: figure for figure in _all() if _key(figure.model) == _key(_name(row))}
+    name = _key(_name(row))
+    return {figure.kind: figure for figure in _all() if _key(figure.model) == name}
 
 
 def _dense_of(row: Row) -> dict[str, Figure]:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from acmix_bench.report.curves import curves, mixing
+from acmix_bench.report.figure import KINDS, draw
 from fake_meter import answer_one
 
 from acmix_bench import ablate
 from acmix_bench.analysis.compare import Comparison, compare
 from acmix_bench.errors import UserError
-from acmix_bench.report.curves import curves, mixing
-from acmix_bench.report.figure import KINDS, draw
 from acmix_bench.runs.local import Outcome
 from acmix_bench.runs.record import Run
 from acmix_bench.spec import library
