@@ -72,10 +72,11 @@ def draw(comparison: Comparison, panels: list[Panel], width: str) -> Figure:
     for panel, axis in zip(panels, axes.flat, strict=True):
         _draw(axis, comparison, panel)
         axis.set_title(panel.title)
-    for axis in axes[:, 0]:
+    for axis in axes.flat:
         rows_named(axis, labels, width)
     band = ", grey the noise floor round the baseline" if any(any(panel.floors) for panel in panels) else ""
-    title(figure, comparison, f"95 % intervals{band}")
+    known = any(one and one.low is not None for panel in panels for one in panel.estimates)
+    title(figure, comparison, f"{'95 % intervals' if known else 'too few repeats for intervals'}{band}")
     return figure
 
 
@@ -103,5 +104,5 @@ def _scale(axis: Axes, panel: Panel) -> None:
     if min(ends) > 0 and max(ends) > WIDE * min(ends):
         logarithmic(axis, "x", min(ends) / 1.2, max(ends) * 1.2, most=5)
     else:
-        axis.xaxis.set_major_locator(MaxNLocator(5))
+        axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda number, _: plain(number)))

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from acmix_bench.analysis.compare import Comparison, scores_of
 from acmix_bench.analysis.published import figures_of
@@ -129,8 +129,9 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 def draw(comparison: Comparison, points: list[Point], width: str) -> Figure:
     """A panel a cost, at a column's width one below the other."""
     costs = list(dict.fromkeys(cost for point in points for cost in point.costs))
-    rows, columns = (len(costs), 1) if width == "column" else (-(-len(costs) // 2), min(2, len(costs)))
-    figure, axes = sheet(width, rows * (2.6 if width == "column" else 3.2), rows, columns, sharey=True)
+    columns = 1 if width == "column" else min(3, len(costs))
+    rows = -(-len(costs) // columns)
+    figure, axes = sheet(width, rows * (2.6 if width == "column" else 3.0), rows, columns, sharey=True)
     for axis in axes.flat[len(costs) :]:
         axis.set_axis_off()
     families = list(dict.fromkeys(point.family for point in points if point.family))
@@ -203,8 +204,10 @@ def _draw(axis: Axes, points: Sequence[Point], cost: str, looks: dict[str, dict[
     values = [point.costs[cost].value for point in points]
     axis.margins(0.12, 0.12)
     if min(values) > 0 and max(values) > WIDE * min(values):
-        logarithmic(axis, "x", min(values) / 1.25, max(values) * 1.25, most=7)
-    elif cost == MACS:
+        logarithmic(axis, "x", min(values) / 1.25, max(values) * 1.25)
+    else:
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+    if cost == MACS:
         axis.xaxis.set_major_formatter(FuncFormatter(lambda number, _: plain(number)))
     for source in {point.published for point in points}:
         corners = _stairs(axis, front([_xy(point, cost) for point in points if point.published == source]))

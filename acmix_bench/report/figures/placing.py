@@ -38,7 +38,7 @@ def place(axis: Axes, points: Sequence[tuple[float, float, str, Any]], lines: It
     for one in np.argsort([np.hypot(*(pixels - pixel).T).sum() for pixel in pixels], kind="stable"):
         x, y, text, colour = points[one]
         shown = axis.annotate(text, (x, y), xytext=(0, 0), textcoords="offset points", fontsize=6.5, color=colour)
-        shown.set(ha="center", va="center", linespacing=0.95)
+        shown.set(ha="center", va="center", linespacing=1.05)
         shown.set_in_layout(False)
         extent = shown.get_window_extent()
         boxes, radii = _places(pixels[one], np.array([extent.width + unit, extent.height + 0.5 * unit]), unit)

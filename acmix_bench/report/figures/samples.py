@@ -68,7 +68,7 @@ def draw(comparison: Comparison, panels: dict[str, list[Strip]], width: str) -> 
             assert metric is not None
             _draw_scores(axis, strips)
             axis.set_title(" ".join((metric.title or short(name)).split()) + ", %" * (metric.unit == "percent"))
-    for axis in axes[:, 0]:
+    for axis in axes.flat:
         rows_named(axis, labels, width)
     title(figure, comparison, "raw samples, a line a process; a tick is its median, a dot of a score a seed")
     return figure

@@ -65,8 +65,8 @@ def draw(comparison: Comparison, panels: dict[str, list[Bar]], width: str) -> Fi
             _draw(axis, place, bar)
         logarithmic(axis, "x", low / room, high * room ** (7 if width == "column" else 6), most=6)
         axis.axvline(1, color="black", linewidth=0.8)
-        axis.set_title(f"{short(meter)}, times the baseline's throughput")
-    for axis in axes[:, 0]:
+        axis.set_title(f"{short(meter)}, times the baseline")
+    for axis in axes.flat:
         rows_named(axis, labels, width)
         for text, bar in zip(axis.get_yticklabels(), bars, strict=True):
             if bar.label.startswith("× ") and bar.speedup is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from acmix_bench.analysis.compare import Comparison
@@ -24,7 +24,6 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#0
 BASELINE, OTHER, BAND, QUIET = COLOURS[1], COLOURS[0], "#CFCFCF", "#6B6B6B"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-SIGN = 3.6 / 72  # inches that a sign of a label takes, on average
 LINE = 0.125  # inches that a line of text takes
 
 
@@ -40,7 +39,13 @@ def title(figure: Figure, comparison: Comparison, what: str, *, machine: bool = 
     told = f"{one_line(plan.experiment.name)}: {what}"
     if machine:
         told += f". {plan.environment.cpu}, {rounding.several(plan.environment.cores, 'core', 'cores')}"
-    lines = textwrap.wrap(one_line(told), int(figure.get_figwidth() / SIGN) - 2)
+    lines = [""]
+    for word in one_line(told).split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and inches(longer) > figure.get_figwidth() - 0.1:
+            lines.append(word)
+        else:
+            lines[-1] = longer
     figure.suptitle("\n".join(lines), x=0.01, ha="left", linespacing=1.25)
     figure.set_figheight(figure.get_figheight() + LINE * len(lines))
 
@@ -48,11 +53,16 @@ def title(figure: Figure, comparison: Comparison, what: str, *, machine: bool = 
 def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
     """One legend for all panels, below them, which makes the sheet higher by what it takes."""
     shown = [named(text, 40) for text in labels]
-    widest = max(len(line) for text in shown for line in text.split("\n")) * SIGN + 0.4
+    widest = max(inches(line) for text in shown for line in text.split("\n")) + 0.42
     columns = max(1, min(len(shown), int(figure.get_figwidth() / widest)))
     rows = -(-len(shown) // columns)
     figure.legend(handles, shown, loc="outside lower left", ncols=columns)
     figure.set_figheight(figure.get_figheight() + LINE * rows * max(text.count("\n") + 1 for text in shown) + 0.05)
+
+
+def inches(text: str) -> float:
+    """How wide a line of text is at the size of a title."""
+    return float(TextPath((0, 0), text, size=7).get_extents().width) / 72
 
 
 def named(text: str, most: int) -> str:
@@ -73,7 +83,7 @@ def named(text: str, most: int) -> str:
 def rows_named(axis: Axes, labels: Sequence[str], width: str) -> None:
     """Name the rows of a panel, the first on top."""
     most = 22 if width == "column" else 34
-    axis.set_yticks(range(len(labels)), [named(text, most) for text in labels], linespacing=0.95)
+    axis.set_yticks(range(len(labels)), [named(text, most) for text in labels], linespacing=1.05)
     axis.set_ylim(len(labels) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="y", visible=False)
@@ -82,7 +92,7 @@ def rows_named(axis: Axes, labels: Sequence[str], width: str) -> None:
 def height_of(labels: Sequence[str], width: str) -> float:
     """Inches that rows with these labels take."""
     most = 22 if width == "column" else 34
-    return len(labels) * (0.255 if any("\n" in named(text, most) for text in labels) else 0.165)
+    return len(labels) * (0.27 if any("\n" in named(text, most) for text in labels) else 0.165)
 
 
 def noise_floor(axis: Axes, place: int, middle: float, floor: float) -> None:
