@@ -55,5 +55,5 @@ def draw(comparison: Comparison, counted: dict[str, dict[str, float]], width: st
     axis.xaxis.set_major_formatter(FuncFormatter(lambda number, _: plain(number)))
     axis.set_xlabel("multiply-adds (the papers' FLOPs)")
     legend(figure, handles, [" ".join(STAGE_TITLES[stage].split()) for stage in used])
-    title(figure, comparison, "multiply-adds by stage, of one image, from the closed form", machine=False)
+    title(figure, comparison, "multiply-adds of one image by stage", machine=False)
     return figure

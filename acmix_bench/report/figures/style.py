@@ -105,7 +105,11 @@ def logarithmic(axis: Axes, which: str, low: float, high: float, most: int = 6) 
     """A logarithmic axis with plain numbers: at so many ticks at most."""
     axis.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
     if high < 2.5 * low:
-        ticks = [float(tick) for tick in MaxNLocator(most - 1).tick_values(low, high) if low <= tick <= high]
+        ticks = [
+            float(tick)
+            for tick in MaxNLocator(most - 1, steps=[1, 2, 5, 10]).tick_values(low, high)
+            if low <= tick <= high
+        ]
     else:
         exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
         for steps in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
