@@ -115,7 +115,7 @@ def test_what_users_write_is_shown_as_it_is() -> None:
         lines[place_] = replace(lines[place_], row=lines[place_].row.model_copy(update={"label": label}))
     hostile = replace(comparison, lines=tuple(lines))
     for kind in ("intervals", "stages"):
-        told = [text.get_text().lstrip("\u200b") for text in words(figure(hostile, kind))]
+        told = [text.lstrip("\u200b") for text in said(as_file(figure(hostile, kind), "svg"))]
         assert {"$x$ & a_b^c", "_hidden"} <= set(told)
         assert any("…" in text for text in told)
     assert named("operator-128-conv3x3@28", 22) == "operator-128-\nconv3x3@28"
@@ -154,6 +154,10 @@ def test_a_mistake_is_told_and_leaves_no_file(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=told):
             draw(comparison, tmp_path / path, kind, width)
+    many = replace(shown("ledger"), lines=shown("ledger").lines * 201)
+    with pytest.raises(UserError, match="ledger: 201 rows are more than a figure can show, 200"):
+        draw(many, tmp_path / "a.png")
+    assert kinds_of(many) == []
     assert not list(tmp_path.iterdir())
 
 

@@ -31,14 +31,15 @@ KINDS = {
     "samples": "every raw sample, by row and process",
 }
 WIDTHS = {"column": 3.3, "page": 6.9}  # inches
+MOST_ROWS = 200  # that a sheet can hold, and an eye
 FORMATS = ("pdf", "svg", "png")
 UNDATED: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 
 
 def kinds_of(comparison: Comparison) -> list[str]:
     """The kinds of figures that a run can be drawn as, the one that fits best first."""
-    found = []
-    for kind in KINDS:
+    found: list[str] = []
+    for kind in KINDS if len(comparison.lines) <= MOST_ROWS else ():
         with suppress(UserError):
             _file(kind).read(comparison)
             found.append(kind)
@@ -63,11 +64,13 @@ def figure(comparison: Comparison, kind: str, width: str = "column") -> Figure:
         raise unknown("kind of figure", kind, KINDS)
     if width not in WIDTHS:
         raise unknown("width", width, WIDTHS)
+    name, rows = comparison.run.plan.experiment.name, len(comparison.lines)
+    if rows > MOST_ROWS:
+        raise UserError(f"{name}: {rows} rows are more than a figure can show, {MOST_ROWS}")
     try:
         numbers = _file(kind).read(comparison)
     except UserError as error:
         others = ", ".join(kinds_of(comparison)) or "nothing"
-        name = comparison.run.plan.experiment.name
         raise UserError(f"{name}: no {kind}, {error}; it can be drawn as: {others}") from error
     with style.context(["default", HOUSE]):
         return _file(kind).draw(comparison, numbers, width)
