@@ -67,8 +67,8 @@ def content_of(path: Path | str, *, most: int) -> bytes:
         return file.read(most)
 
 
-def replace(path: Path, text: str) -> None:
-    """Make a file of a text, or replace the one that is there: it is the old one or the new one, never half of it.
+def replace(path: Path, content: str | bytes) -> None:
+    """Make a file of a text or of bytes, or replace the one that is there: it is never half of it.
 
     Raises:
         UserError: where it cannot be written, or something else than a file stands there.
@@ -79,7 +79,7 @@ def replace(path: Path, text: str) -> None:
             raise UserError(f"{path}: is no file, and cannot be replaced by one")
         unfinished = whole.with_name(f".{whole.name}.unfinished")
         try:
-            unfinished.write_text(text, encoding="utf-8")
+            unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
             unfinished.replace(whole)
         finally:
             unfinished.unlink(missing_ok=True)

@@ -18,7 +18,14 @@ CONTENTS = {
     "Begin": ["docs/start", "docs/operator", "docs/ablate", "docs/own"],
     "What it shows": ["docs/experiments/index", "docs/speed", "docs/models", "docs/claims", "docs/measuring"],
     "Train": ["docs/training", "docs/data", "docs/dense", "docs/sweeps"],
-    "Look up": ["docs/commands", "docs/api", "results/README", "results/published/README", "examples/mixers/README"],
+    "Look up": [
+        "docs/commands",
+        "docs/figures",
+        "docs/api",
+        "results/README",
+        "results/published/README",
+        "examples/mixers/README",
+    ],
     "Change it": ["docs/architecture", "docs/fast", "CONTRIBUTING"],
 }
 

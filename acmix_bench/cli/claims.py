@@ -57,6 +57,7 @@ def claims(
       acmix-bench claims --budget 0 --format md
     """
     from acmix_bench.cli import terminal
+    from acmix_bench.report.table import latex
     from acmix_bench.report.table.claims import as_json, claims_table
     from acmix_bench.spec.claim import load_claims
 
@@ -92,7 +93,7 @@ def claims(
         if style == "text":
             terminal.show([table])
         else:
-            print(table.render(style), end="")
+            print(latex.render([table], "claims") if style == "tex" else table.render(style), end="")
     if settled.is_interrupted:
         kept = "interrupted: what is finished is kept; the same command goes on from here"
         raise Interrupted(kept, terminated=settled.is_terminated)

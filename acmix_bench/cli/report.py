@@ -11,6 +11,7 @@ import typer
 from acmix_bench.cli import complete
 from acmix_bench.cli.common import ResultsOption, note
 from acmix_bench.errors import UserError, unknown
+from acmix_bench.report.figures import KINDS, WIDTHS
 
 Style = Literal["text", "md", "csv", "tex", "json", "parquet"]
 STYLES: tuple[Style, ...] = get_args(Style)
@@ -150,28 +151,38 @@ def plot(
         str | None,
         typer.Argument(
             metavar="[KIND]",
-            help="intervals, curves (training), mixing (alpha and beta), published; what fits where not given.",
-            autocompletion=complete.one_of("intervals", "curves", "mixing", "published"),
+            help=f"{', '.join(KINDS)}; what fits best where not given.",
+            autocompletion=complete.one_of(*KINDS),
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Image file; its suffix chooses the format.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to draw to; its suffix chooses the format: pdf, svg or png.")
+    ] = None,
+    width: Annotated[
+        str,
+        typer.Option(
+            help="Of a paper: column (3.3 inches) or page (6.9 inches).", autocompletion=complete.one_of(*WIDTHS)
+        ),
+    ] = "column",
     results: ResultsOption = Path("results"),
 ) -> None:
-    """Draw the throughput and accuracy of a run with their intervals, or how it trained.
+    """Draw a run as a figure that can stand in a paper.
 
     \b
     Examples:
-      acmix-bench plot paths --out paths.png
-      acmix-bench plot paths mixing --out mixing.pdf
+      acmix-bench plot paths --out paths.pdf
+      acmix-bench plot paths mixing --width page --out mixing.svg
     """
     from acmix_bench.analysis.compare import compare
-    from acmix_bench.report.figure import draw
+    from acmix_bench.report.figures import draw, kinds_of
     from acmix_bench.runs.store import load_run
 
     comparison = compare(load_run(run, results))
     name = comparison.run.plan.experiment.name
     path = out or Path(f"{name}-{kind}.png" if kind else f"{name}.png")
-    draw(comparison, path, kind)
+    drawn = draw(comparison, path, kind, width)
+    if kind is None and (others := [other for other in kinds_of(comparison) if other != drawn]):
+        note(f"drawn as {drawn}; this run can be drawn as {', '.join(others)} too")
     print(path)
 
 

@@ -11,7 +11,7 @@ from hostile_text import with_hostile_text
 
 from acmix_bench import ablate
 from acmix_bench.analysis.compare import Comparison, compare
-from acmix_bench.report.figure import draw
+from acmix_bench.report.figures import draw
 from acmix_bench.report.frame import to_csv
 from acmix_bench.report.rounding import count, difference, rate, ratio, score
 from acmix_bench.report.table import latex, render, tables

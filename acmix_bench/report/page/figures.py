@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from markupsafe import Markup, escape
 
 from acmix_bench import files
 from acmix_bench.analysis.compare import Comparison
-from acmix_bench.errors import UserError, printable
-from acmix_bench.report.figure import KINDS, draw
+from acmix_bench.errors import printable
+from acmix_bench.report.figures import KINDS, as_file, figure, kinds_of
 
 MOST_DRAWN = 60  # rows of a run that is drawn
 MOST_PICTURES, MOST_BYTES = 4, 512 * 2**10  # that lie in a run's folder, and of each
@@ -43,27 +41,15 @@ def drawn(comparison: Comparison, prefix: str) -> list[Drawn]:
     Args:
         prefix: what the ids in them begin with, of which a page has each once.
     """
-    kinds = _kinds(comparison) if len(comparison.lines) <= MOST_DRAWN else ()
-    return [figure for kind in kinds if (figure := _draw(comparison, kind, f"{prefix}-{kind}"))]
+    kinds = kinds_of(comparison) if len(comparison.lines) <= MOST_DRAWN else ()
+    return [_draw(comparison, kind, f"{prefix}-{kind}") for kind in kinds]
 
 
-def _kinds(comparison: Comparison) -> Sequence[str]:
-    """The kinds of figures to try."""
-    return list(KINDS)
-
-
-def _draw(comparison: Comparison, kind: str, name: str) -> Drawn | None:
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "figure.svg"
-        try:
-            draw(comparison, path, kind)
-        except UserError:  # the run holds nothing to draw in this kind
-            return None
-        svg = path.read_text(encoding="utf-8")
-    words = " ".join((KINDS[kind].__doc__ or kind).partition("\n\n")[0].split())
+def _draw(comparison: Comparison, kind: str, name: str) -> Drawn:
+    svg = as_file(figure(comparison, kind, "page"), "svg").decode()
     rows = ", ".join(line.row.label for line in comparison.lines)
     described = f"Rows: {rows}. The tables of this page hold the same numbers."
-    return Drawn(kind=kind, words=words, svg=Markup(_inline(svg, name, f"{kind}: {words}", described)))
+    return Drawn(kind=kind, words=KINDS[kind], svg=Markup(_inline(svg, name, f"{kind}: {KINDS[kind]}", described)))
 
 
 def _inline(svg: str, name: str, title: str, described: str) -> str:
