@@ -13,6 +13,7 @@ from fake_meter import answer_one
 
 from acmix_bench.analysis.claims import Verdict
 from acmix_bench.claims import Settled, next_step, settle, work_of
+from acmix_bench.report.table import latex
 from acmix_bench.report.table.claims import as_json, claims_table
 from acmix_bench.runs.local import Outcome
 from acmix_bench.runs.store import Store
@@ -123,8 +124,8 @@ def test_all_is_measured_and_judged(claims: Claims, monkeypatch: pytest.MonkeyPa
     exact = as_json(done.judged, done.runs)
     assert exact["claims"][1]["rules"][0]["value"] == 1
     assert exact["experiments"]["trained.yaml"]["measured"] == 12
-    for style in ("text", "md", "tex"):
-        assert "It is better" in table.render(style)
+    for told in (table.render("text"), table.render("md"), latex.render([table], "claims")):
+        assert "It is better" in told
 
 
 def test_the_minutes_are_held_and_the_next_run_goes_on(claims: Claims, monkeypatch: pytest.MonkeyPatch) -> None:
