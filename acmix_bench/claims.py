@@ -11,13 +11,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from types import FrameType, MappingProxyType
 
 from acmix_bench import ablate as flow
-from acmix_bench import meters
+from acmix_bench import files, meters
 from acmix_bench.analysis.claims import Judged, judge
 from acmix_bench.cores import usable_cores
 from acmix_bench.errors import Terminated
@@ -206,16 +206,36 @@ def settle(
         pass
     except KeyboardInterrupt as error:
         interrupted, terminated = True, isinstance(error, Terminated)
-    runs = {one.name: one.run() for one in work}
     done = {one.name: one.records() for one in work}
+    settled = _settled(claims, chosen, work, {one.name: one.run() for one in work}, done)
+    left = {one.name: rest for one in work if (rest := seconds_left(one, done[one.name]))}
+    return replace(settled, unmeasured=left, is_interrupted=interrupted, is_terminated=terminated)
+
+
+def as_stored(claims: Claims, chosen: Sequence[Claim], work: Sequence[Work]) -> Settled:
+    """Judge the claims by the runs that are there, whichever version measured them, as `table` shows a run."""
+    runs = {one.name: one.store.load() if files.is_file(one.store.folder / "run.json") else one.run() for one in work}
+    good = {name: {r.cell.key: r for r in run.records if r.status == "ok"} for name, run in runs.items()}
+    missing = {one.name: 1 - len(good[one.name]) / len(runs[one.name].plan.cells) for one in work}
+    settled = _settled(claims, chosen, work, runs, good)
+    return replace(
+        settled, unmeasured={one.name: missing[one.name] * one.declared for one in work if missing[one.name]}
+    )
+
+
+def _settled(
+    claims: Claims,
+    chosen: Sequence[Claim],
+    work: Sequence[Work],
+    runs: Mapping[str, Run],
+    done: Mapping[str, Mapping[str, Record]],
+) -> Settled:
     return Settled(
         judged=tuple(judge(claims, chosen, runs)),
         runs=runs,
         seconds={one.name: one.seconds(done[one.name]) for one in work},
-        unmeasured={one.name: rest for one in work if (rest := seconds_left(one, done[one.name]))},
+        unmeasured={},
         failed=sum(record.status != "ok" for run in runs.values() for record in run.records),
-        is_interrupted=interrupted,
-        is_terminated=terminated,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ import pytest
 from fake_meter import answer_one
 
 from acmix_bench.analysis.claims import Verdict
-from acmix_bench.claims import Settled, next_step, settle, work_of
+from acmix_bench.claims import Settled, as_stored, next_step, settle, work_of
 from acmix_bench.report.table import latex
 from acmix_bench.report.table.claims import as_json, claims_table
 from acmix_bench.runs.local import Outcome
@@ -126,6 +127,22 @@ def test_all_is_measured_and_judged(claims: Claims, monkeypatch: pytest.MonkeyPa
     assert exact["experiments"]["trained.yaml"]["measured"] == 12
     for told in (table.render("text"), table.render("md"), latex.render([table], "claims")):
         assert "It is better" in told
+
+
+def test_runs_of_another_version_are_judged_as_they_stand(claims: Claims, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    lasting(monkeypatch)
+    done, verdicts = settled(claims, clock, float("inf"))
+    ours = Cell.key.fget
+    monkeypatch.setattr(Cell, "key", property(lambda cell: f"other-{ours(cell)}"))
+    work = work_of(claims, claims.claims, Path("results"), jobs=1)
+    stored = as_stored(claims, claims.claims, work)
+    assert {one.claim.name: one.verdict for one in stored.judged} == verdicts
+    assert (stored.seconds, stored.unmeasured) == (done.seconds, {})
+    assert all(finding.problem for one in settled(claims, Clock(), 0)[0].judged for finding in one.findings)
+    shutil.rmtree("results/trained")
+    (better, dearer) = as_stored(claims, claims.claims, work).judged
+    assert (better.verdict, dearer.verdict) == ("can't tell", verdicts["dearer"])
 
 
 def test_the_minutes_are_held_and_the_next_run_goes_on(claims: Claims, monkeypatch: pytest.MonkeyPatch) -> None:

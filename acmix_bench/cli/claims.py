@@ -29,7 +29,7 @@ def claims(
     ] = None,
     budget: Annotated[
         float | None,
-        typer.Option("--budget", metavar="MINUTES", min=0, help="Measure no longer; 0 only judges what there is."),
+        typer.Option("--budget", metavar="MINUTES", min=0, help="Measure no longer; 0 judges the runs that are there."),
     ] = None,
     file: Annotated[
         Path | None, typer.Option("--file", help="Claims of your own; else experiments/claims.yaml, yours or ours.")
@@ -76,14 +76,17 @@ def claims(
     if dry_run:
         _print_missing(work)
         return
-    settled = flow.settle(
-        known,
-        chosen,
-        work,
-        budget=math.inf if budget is None else 60 * budget,
-        loudness="quiet" if quiet else "normal",
-        say=(lambda line: None) if quiet else note,
-    )
+    if budget == 0:
+        settled = flow.as_stored(known, chosen, work)
+    else:
+        settled = flow.settle(
+            known,
+            chosen,
+            work,
+            budget=math.inf if budget is None else 60 * budget,
+            loudness="quiet" if quiet else "normal",
+            say=(lambda line: None) if quiet else note,
+        )
     if style == "json":
         print(json.dumps(as_json(settled.judged, settled.runs), indent=1))
     else:
