@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from acmix_bench.analysis.claims import Judged
 from acmix_bench.analysis.compare import Comparison, compare
+from acmix_bench.claims import as_stored, work_of
+from acmix_bench.report.table.claims import claims_table
+from acmix_bench.report.table.grid import Table
 from acmix_bench.runs.store import Store
+from acmix_bench.spec.claim import load_claims
 
 ROOT = Path(__file__).parent.parent
 GENERATED = "docs/commands.md"
@@ -33,6 +39,15 @@ ALL_RUNS = sorted(path.parent for path in (ROOT / "results" / "shown").glob("*/r
 @cache
 def shown(run: str) -> Comparison:
     return compare(Store(ROOT / run).load())
+
+
+@cache
+def claims_shown() -> tuple[Sequence[Judged], Table]:
+    """What the committed runs say of the claims, and what `claims --budget 0 --results results/shown` prints."""
+    claims = load_claims()
+    stored = as_stored(claims, claims.claims, work_of(claims, claims.claims, ROOT / "results" / "shown", jobs=2))
+    table = claims_table(claims, stored.judged, stored.runs, seconds=stored.seconds, unmeasured=stored.unmeasured)
+    return stored.judged, table
 
 
 def prose(page: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from statistics import median
 
 import pytest
-from pages import ROOT, TEXT, flat, shown
+from pages import ROOT, TEXT, claims_shown, flat, shown
 
 import acmix_bench
 from acmix_bench.analysis.compare import by_seed
@@ -178,3 +178,14 @@ def test_the_dense_counts_are_as_told() -> None:
     assert list(counted["variant"]) == names
     for row, parameters, macs in zip(rows, counted["parameters"], counted["macs"], strict=True):
         assert row[3:] == (f"{parameters / 1e6:.2f}", f"{macs / 1e9:.1f}")
+
+
+def test_the_claims_are_those_of_the_committed_records() -> None:
+    """The table on its page, and of each claim in the README the statement, the verdict and what was measured."""
+    judged, table = claims_shown()
+    assert table.render("md") in TEXT["docs/claims.md"]
+    rows = iter(table.rows)
+    for one in judged:
+        measured = "; ".join(next(rows)[3] for _ in one.findings)
+        assert f"| {one.claim.statement} | {one.verdict} | {measured} |" in TEXT["README.md"]
+    assert TEXT["README.md"].count(" | supported | ") == sum(one.verdict == "supported" for one in judged)
