@@ -34,7 +34,12 @@ HELD = {  # what committed runs can be drawn as, beside pareto and stages
     **dict.fromkeys(("paths-cluttered", "shift-cluttered"), TRAINED),
     **dict.fromkeys(("paths", "paths-reference", "scenes-segment"), (*TIMED, "curves", "mixing")),
 }
-DOCS = {"intervals": "paths", "pareto": "backbones", "speedup": "native", "scaling": "scaling"}  # drawn in docs/figures.md
+DOCS = {
+    "intervals": "paths",
+    "pareto": "backbones",
+    "speedup": "native",
+    "scaling": "scaling",
+}  # drawn in docs/figures.md
 
 
 def words(whole: Figure) -> list[Text]:
