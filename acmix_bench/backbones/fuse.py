@@ -149,7 +149,8 @@ class FusedOperator(Fused):
         position, x_BHWc = self._position(height, width), x.permute(0, 2, 3, 1)
         sizes = {"heads": self.heads, "window": self.window, "stride": self.stride}
         if torch.is_grad_enabled():
-            return self._in_parts(x_BHWc, position, **sizes).permute(0, 3, 1, 2)
+            with torch.autocast(x.device.type, enabled=False):
+                return self._in_parts(x_BHWc, position, **sizes).permute(0, 3, 1, 2)
         weights = {"factor": self.factor, "path": self.path, "shift": self.shift}
         out = native.operator(x_BHWc, self.projection, self.bias, position, **weights, **sizes)  # type: ignore[arg-type]
         return out.permute(0, 3, 1, 2)

@@ -94,6 +94,17 @@ def test_another_type_is_refused_or_right() -> None:
         torch.testing.assert_close(fused(x), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("is_inference", [True, False])
+def test_it_runs_under_autocast(is_inference: bool) -> None:
+    """Which lowers what goes into a kernel that has no such type."""
+    model, x = ACmix(16, 64).eval(), torch.randn(1, 16, 9, 9)
+    expected = model(x)
+    fused = fuse(model)
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode(is_inference):
+        out = fused(x).float()
+    torch.testing.assert_close(out, expected, rtol=0, atol=0.05 * expected.abs().max().item())
+
+
 def test_fusing_is_for_inference() -> None:
     model = ACmix(4, 8)
     with pytest.raises(RuntimeError, match=r"call model\.eval\(\) first"):
