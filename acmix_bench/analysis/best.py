@@ -12,11 +12,6 @@ from acmix_bench.runs.record import Record
 from acmix_bench.spec.experiment import Case
 
 
-def best_rows(comparison: Comparison, meter: str) -> set[str]:
-    """Labels of the rows that a timing or a score puts first: of each case one at most, and none where it is noise."""
-    return {first for first, *tied in leading_rows(comparison, meter) if not tied}
-
-
 def leading_rows(comparison: Comparison, meter: str) -> list[list[str]]:
     """Of each case of several rows, the row that looks best, then those that it does not beat beyond doubt.
 

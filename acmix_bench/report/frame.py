@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from acmix_bench import meters
+from acmix_bench import files, meters
 from acmix_bench.analysis.compare import Comparison
 from acmix_bench.errors import UserError
 from acmix_bench.report.stamp import COLUMN, Stamp, stamped
@@ -91,11 +91,10 @@ def write_parquet(comparison: Comparison, path: Path, stamp: Stamp) -> None:
     line = json.loads(stamped(to_json(comparison), stamp))[0][COLUMN]
     frame[COLUMN] = pd.Series([line] * len(frame), dtype="string")
     try:
-        frame.to_parquet(path, index=False, engine="pyarrow")
+        content = frame.to_parquet(None, index=False, engine="pyarrow")
     except ImportError as error:
         raise UserError('parquet needs pyarrow: pip install "acmix-bench[parquet]"') from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    files.replace(path, content)
 
 
 def parquet_as_json(path: Path) -> str:

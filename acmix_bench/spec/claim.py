@@ -5,6 +5,7 @@ Each kind of rule is one declaration here and one function in `analysis.claims`.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -34,14 +35,14 @@ class Rule(Value):
         return next(name for name, kind in KINDS.items() if type(self) is kind)
 
     @property
+    @abstractmethod
     def labels(self) -> tuple[str, ...]:
         """The rows that it reads."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def reads(self) -> str:
         """The meter that it reads."""
-        raise NotImplementedError
 
     @property
     def is_exact(self) -> bool:
@@ -49,7 +50,25 @@ class Rule(Value):
         return meters.find(self.reads).repeats == "once"
 
 
-class Beside(Rule):
+class Measured(Rule):
+    """Reads a meter that it names, whose numbers have noise."""
+
+    meter: Text
+
+    @property
+    def reads(self) -> str:
+        return self.meter
+
+
+class Counted(Rule):
+    """Reads multiply-adds."""
+
+    @property
+    def reads(self) -> str:
+        return "macs"
+
+
+class Beside(Measured):
     """A row beside another one, paired by seed or process."""
 
     row: Text
@@ -66,20 +85,12 @@ class Greater(Beside):
     meter: Text = "accuracy"
     matters: float = Field(gt=0, description="the smallest difference that is worth seeds to see it")
 
-    @property
-    def reads(self) -> str:
-        return self.meter
-
 
 class NotWorse(Beside):
     """The row's score is at most so far below the other's."""
 
     meter: Text = "accuracy"
     margin: float = Field(gt=0)
-
-    @property
-    def reads(self) -> str:
-        return self.meter
 
 
 class Faster(Beside):
@@ -89,12 +100,8 @@ class Faster(Beside):
     times: float = Field(1.0, gt=0)
     matters: float = Field(gt=1, description="the smallest factor beyond it that is worth processes to see it")
 
-    @property
-    def reads(self) -> str:
-        return self.meter
 
-
-class Trend(Rule):
+class Trend(Measured):
     """The logarithm of |alpha / beta| rises from layer to layer: attention weighs more the deeper it stands."""
 
     row: Text
@@ -105,12 +112,8 @@ class Trend(Rule):
     def labels(self) -> tuple[str, ...]:
         return (self.row,)
 
-    @property
-    def reads(self) -> str:
-        return self.meter
 
-
-class Share(Rule):
+class Share(Counted):
     """Parts of a row's MACs over parts of the same row's, or of another's, are below a share or equal to it."""
 
     row: Text
@@ -124,12 +127,8 @@ class Share(Rule):
     def labels(self) -> tuple[str, ...]:
         return self.row, self.of or self.row
 
-    @property
-    def reads(self) -> str:
-        return "macs"
 
-
-class Proportional(Rule):
+class Proportional(Counted):
     """Some parts of the MACs of rows grow as a power of a size of theirs, to the last multiply-add."""
 
     sizes: dict[str, Annotated[int, Field(ge=1)]] = Field(description="rows, each with its size", min_length=2)
@@ -139,10 +138,6 @@ class Proportional(Rule):
     @property
     def labels(self) -> tuple[str, ...]:
         return tuple(self.sizes)
-
-    @property
-    def reads(self) -> str:
-        return "macs"
 
 
 KINDS: dict[str, type[Rule]] = {

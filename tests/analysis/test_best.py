@@ -9,7 +9,7 @@ import pytest
 from fake_meter import answer_one
 
 from acmix_bench import ablate
-from acmix_bench.analysis.best import best_rows
+from acmix_bench.analysis.best import leading_rows
 from acmix_bench.analysis.compare import Comparison
 from acmix_bench.report.table.main import main_table
 from acmix_bench.runs.local import Outcome
@@ -41,6 +41,11 @@ def compared(folder: Path, accuracy: dict[str, list[float]], seconds: dict[str, 
 
 EVEN = {"baseline": [0.9] * 6, "operator=conv": [0.9] * 6, "shift=tensor": [0.9] * 6}
 SLOW = {"baseline": [1.0] * 6, "operator=conv": [1.0] * 6, "shift=tensor": [1.0] * 6}
+
+
+def best_rows(comparison: Comparison, meter: str) -> set[str]:
+    """Those that lead with none tied."""
+    return {first for first, *tied in leading_rows(comparison, meter) if not tied}
 
 
 def test_a_clear_lead_is_best_and_bold(tmp_path: Path) -> None:
