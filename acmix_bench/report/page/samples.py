@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from acmix_bench import meters
-from acmix_bench.analysis.compare import Comparison, Line, images_per_second, score_of
+from acmix_bench.analysis.compare import Comparison, Line, by_seed, images_per_second, score_of
 from acmix_bench.report import rounding
 from acmix_bench.runs.record import Record
 from acmix_bench.spec.meter import short
@@ -114,7 +114,7 @@ def _scored(lines: Sequence[tuple[Line, list[Record]]], name: str) -> list[_Samp
             line=line,
             estimate=line.scores[name].mean,
             shown=rounding.score(line.scores[name].mean, metric.unit) + " %" * (metric.unit == "percent"),
-            values={r.cell.repeat: r.values[metric.key] for r in records if r.values.get(metric.key) is not None},
+            values=by_seed(records, name),
             blocks={},
         )
         for line, records in lines
