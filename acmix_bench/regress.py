@@ -138,12 +138,12 @@ def serve(plan: Plan, store: Store, asked: Iterable[tuple[int, Turns]]) -> Itera
 
     Each group's number is given back when its records are on disk.
     """
-    groups = groups_of(plan.cells)
+    groups, device = groups_of(plan.cells), plan.experiment.protocol.device
     withheld = ablate.fitting(plan, (), local.misfits)
     with store.opened(plan):
         for number, turns in asked:
             measure = ablate.limited(partial(local.measure, turns=turns), plan)
-            work = Work(measure=measure, timeout=plan.experiment.protocol.timeout)
+            work = Work(measure=measure, timeout=plan.experiment.protocol.timeout, device=device)
             for cell in groups[number]:
                 if reason := withheld.get(cell.row.label):
                     store.append(*unmeasured([cell], plan.environment, "withheld", reason))

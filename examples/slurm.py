@@ -4,7 +4,8 @@
     acmix-bench ablate --experiment paths --launcher slurm.py:SLURM
 
 Each group of cells is a job of the partition that PARTITION names. The folder that this is called in, and the package's
-environment, must be the same on all its nodes. CLUSTER=local runs the jobs as processes of this machine, to try it.
+environment, must be the same on all its nodes. DEVICE=cuda asks for the GPU that the experiment's `device` names.
+CLUSTER=local runs the jobs as processes of this machine, to try it.
 """
 
 import os
@@ -13,7 +14,7 @@ import time
 import submitit
 from submitit.core.utils import FailedJobError
 
-from acmix_bench.runs.environment import this_environment
+from acmix_bench.runs.accelerators import environment_on
 from acmix_bench.runs.launch.launcher import Launcher
 from acmix_bench.runs.work import unmeasured
 
@@ -30,7 +31,8 @@ def executor(minutes=10, cpus=1, gpus=0, alone=False):
 
 def kinds():
     """A node of the partition. What is timed on a node of another kind is refused, and its row says so."""
-    return [executor().submit(this_environment).result()]
+    device = os.environ.get("DEVICE", "cpu")
+    return [executor(gpus=int(device != "cpu")).submit(environment_on, device).result()]
 
 
 def launch(groups, work, started):
@@ -59,7 +61,7 @@ def result(job, group):
         return job.result()
     except (FailedJobError, TimeoutError) as error:
         reason = f"job {job.job_id}: {str(error).splitlines()[0]}"
-        return unmeasured(group.cells, group.like or this_environment(), "crashed", reason)
+        return unmeasured(group.cells, group.like or environment_on("cpu"), "crashed", reason)
 
 
 SLURM = Launcher(launch=launch, kinds=kinds)

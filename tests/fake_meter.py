@@ -16,7 +16,7 @@ SPEED = {"baseline": 100.0, "operator=conv": 400.0, "shift=tensor": 50.0}
 
 def on_a_machine(environment: Environment) -> AbstractContextManager[Any]:
     """Measure as if on this one."""
-    return patch("acmix_bench.runs.work.this_environment", return_value=environment)
+    return patch("acmix_bench.runs.work.environment_on", return_value=environment)
 
 
 def answer(cells: Sequence[Cell], timeout: float = 0) -> list[Outcome]:

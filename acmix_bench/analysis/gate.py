@@ -92,7 +92,7 @@ def _conditions(run: Run) -> dict[str, Any]:
     )
     protocol = {key: getattr(run.plan.experiment.protocol, key) for key in read}
     told = {"libraries": " or ".join(sorted(libraries))} if libraries else {}
-    return run.plan.environment.model_dump() | told | protocol
+    return run.plan.environment.facts() | told | protocol
 
 
 def _by_row(run: Run) -> dict[tuple[str, Case], list[Record]]:

@@ -242,11 +242,13 @@ def train(
     """
     from acmix_bench import ablate as flow
     from acmix_bench.runs import local
+    from acmix_bench.runs.environment import this_environment
     from acmix_bench.runs.training import LOG, Wishes, told, train_watched
     from acmix_bench.train.devices import rank
 
     row, experiment = flow.row_to_train(model, variant, settings or [])
-    cell = flow.plan_of(experiment, [row]).cells[0].model_copy(update={"repeat": seed})
+    plan = flow.plan_of(experiment, [row], environment=this_environment())  # which nothing reads
+    cell = plan.cells[0].model_copy(update={"repeat": seed})
     wishes = Wishes(
         folder=out, resume=resume, download=download, weights=weights, new_head=new_head, tensorboard=tensorboard
     )

@@ -120,13 +120,14 @@ def evaluate(
     from acmix_bench import ablate as flow
     from acmix_bench.backbones.saved import description_of
     from acmix_bench.cli.terminal import show
+    from acmix_bench.runs.environment import this_environment
     from acmix_bench.runs.scoring import score
 
     name, chosen = _as_trained(
         model, [*(settings or []), *([f"data={place}"] if place else [])], description_of(weights)
     )
     row, experiment = flow.row_to_train(name, variant, chosen)
-    cell = flow.plan_of(experiment, [row]).cells[0]
+    cell = flow.plan_of(experiment, [row], environment=this_environment()).cells[0]
     scores, splits, told = score(cell, weights, batch=experiment.protocol.batch)
     for line in (told and f"weights {told} in {weights}", splits.told):
         if line:

@@ -1,4 +1,4 @@
-"""What moves a timing, held still: the threads, the cores that they run on, and the memory allocator."""
+"""What moves a timing, held still: the device, the threads, the cores that they run on, and the memory allocator."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any
 
 import threadpoolctl
 import torch
+
+from acmix_bench.meters import gpu
+from acmix_bench.train import devices
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
 HOLES = 128  # 4 KiB to 4 MiB each
@@ -43,6 +46,22 @@ def hold(protocol: dict[str, Any]) -> dict[str, Any]:
     build = torch.__config__.show().splitlines()
     libraries = [line.strip(" -") for line in build if any(word in line for word in words)]
     return {"threads": threads, "cores": cores, "keeps_memory": keeps_memory, "libraries": libraries}
+
+
+def use_device(name: str) -> dict[str, Any]:
+    """Compute on a device from here on, and run on those of this process's cores that are near it, where it has any.
+
+    Returns:
+        What it is, of a GPU: `gpu`.
+
+    Raises:
+        UserError: where it is not here or does not answer.
+    """
+    device = devices.use(name)
+    if near := gpu.cores_near(device) & os.sched_getaffinity(0):
+        os.sched_setaffinity(0, near)
+    told = gpu.identity(device)
+    return {"gpu": told} if told else {}
 
 
 def use_threads(threads: int) -> None:

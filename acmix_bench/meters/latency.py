@@ -62,9 +62,10 @@ def alternate(
     if token:
         token.take()
     control = [subjects[0]] if len(subjects) > 1 else []
+    halved_by: list[str] = []
 
     def made(batch: int) -> tuple[int, list[_Timed | Exception]]:
-        return batch, [_ready(subject, prepare, batch, clock) for subject in (*subjects, *control)]
+        return batch, [_ready(subject, prepare, batch, clock, halved_by) for subject in (*subjects, *control)]
 
     batch, ready = devices.halving(made, subjects[0].protocol["batch"])
     if token:
@@ -80,16 +81,18 @@ def alternate(
             continue
         values = {"seconds": one.seconds, "calls": one.calls, "batch": batch, "stopped": stopped}
         values |= {"first_seconds": one.first_seconds, "warmed_up": one.stable, "peak_bytes": one.peak_bytes}
+        values |= {"halved_by": list(dict.fromkeys(halved_by))} if halved_by else {}
         if number == 0 and isinstance(second, _Timed):
             values["again_seconds"] = second.seconds
         results.append(values)
     return results
 
 
-def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock) -> _Timed | Exception:
+def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock, halved_by: list[str]) -> _Timed | Exception:
     """Build and warm up, until three steps in a row take alike or half the subject's time is spent; measure memory.
 
-    What a variant's own code raises is its result, and ends none of the others, but for memory that runs out.
+    What a variant's own code raises is its result, and ends none of the others, but for memory that runs out, whose
+    row is entered in `halved_by`, and a device that is lost.
     """
     try:
         made = prepare(subject, batch)
@@ -103,7 +106,9 @@ def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock) -> _Tim
             warm_up.append(seconds_of(step, 1, subject.device, clock))
         peak_bytes = _peak_bytes(subject, step, release)
     except Exception as error:
+        devices.refuse_lost(subject.device, subject.label, error)
         if devices.ran_out_of_memory(error):
+            halved_by.append(subject.label)
             raise
         return error
     calls = max(1, math.ceil(SAMPLE_SECONDS / max(min(warm_up), 1e-9)))

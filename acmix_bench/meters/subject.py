@@ -19,6 +19,7 @@ from acmix_bench.meters.shapes import ShapesOnly, Unwritten
 from acmix_bench.spec.cell import Cell
 from acmix_bench.spec.experiment import Case
 from acmix_bench.spec.variant import Variant
+from acmix_bench.train import devices
 
 HALF = ("bfloat16", "float16")
 
@@ -28,6 +29,7 @@ class Subject:
     """A variant in its case; `protocol` holds what the meter reads of the protocol.
 
     Attributes:
+        label: what its row is called.
         folder: where a long measurement keeps what it goes on from after a kill; it is there until its result is
             recorded. Scores of a sweep have one.
     """
@@ -36,23 +38,19 @@ class Subject:
     case: Case
     protocol: dict[str, Any]
     seed: int
+    label: str = ""
     folder: Path | None = None
 
     @classmethod
     def of(cls, cell: Cell, folder: Path | None = None) -> Subject:
         row = cell.row
-        return cls(variant=row.variant, case=row.case, protocol=cell.protocol, seed=cell.repeat, folder=folder)
+        told: dict[str, Any] = {"protocol": cell.protocol, "seed": cell.repeat, "folder": folder}
+        return cls(variant=row.variant, case=row.case, label=row.label, **told)
 
     @property
     def device(self) -> torch.device:
-        """Raises UserError where this torch has no such device."""
-        name = self.protocol.get("device", "cpu")
-        try:
-            device = torch.device(name)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise UserError(f"device '{name}' cannot be used here: {str(error).splitlines()[0]}") from error
-        return device
+        """Raises UserError where it is not here."""
+        return devices.found(self.protocol.get("device", "cpu"))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -192,7 +190,7 @@ def try_out(cell: Cell, splits: data.Splits | None = None) -> None:
     try:
         if meter.reads_data and splits is None:
             data.load(case.data, case.image_size, cell.protocol["data_root"])
-        _ = subject.device
+        devices.refuse_dtype(subject.device, cell.protocol.get("dtype", "float32"))
         if case.head and place == "meta":
             _run_hollow(subject)
         else:

@@ -45,17 +45,19 @@ def measure(
     *,
     memory: float | None = None,
     cores: tuple[int, ...] = (),
+    device: str = "",
     checkpoints: Path | None = None,
 ) -> list[Outcome]:
     """Run a meter on one cell, or on the cells that are timed together, in a process of their own.
 
-    With `turns` they are timed in turns with those of another process. Where the process dies with several in it, each
-    is tried alone, so that the one at fault is known.
+    With `turns` they are timed in turns with those of another process. Where the process dies with several in it, or
+    loses its device, or fails in what all of them share, each is tried alone, so that the one at fault is known.
 
     Args:
         timeout: seconds a cell.
         memory: GiB that the process may hold.
         cores: those that it may run on, where not all.
+        device: of several of the protocol's kind the one to run on.
         checkpoints: where a score keeps what it goes on from, in a folder by its key.
     """
     trains = meters.find(cells[0].meter).repeats == "seeds"
@@ -63,11 +65,12 @@ def measure(
     folder = None
     if trains and checkpoints and checkpoints.parent.is_dir():  # not on a node that does not see it
         folder = checkpoints / cells[0].key
-    answer = answer_of(partial(_measure, turns=turns, folder=folder), cells, limits)
-    if answer.status == "ok":
+    answer = answer_of(partial(_measure, turns=turns, folder=folder, device=device), cells, limits)
+    if answer.status == "ok" and answer.content:
         return [_with_output(outcome, answer.output) for outcome in answer.content]
     if len(cells) > 1 and not turns:
-        return [outcome for cell in cells for outcome in measure([cell], timeout, memory=memory, cores=cores)]
+        alone = partial(measure, timeout=timeout, memory=memory, cores=cores, device=device)
+        return [outcome for cell in cells for outcome in alone([cell])]
     status: Status = "timeout" if answer.status == "timeout" else "crashed"
     return [_with_output(Outcome(status=status, reason=answer.content), answer.output) for _ in cells]
 
@@ -89,7 +92,8 @@ def misfits(cells: Sequence[Cell], timeout: float) -> dict[str, str]:
     return {label: why for status, content in answers if status == "ok" for label, why in content.items()}
 
 
-def _measure(cells: Sequence[Cell], *, turns: Turns | None, folder: Path | None) -> list[Outcome]:
+def _measure(cells: Sequence[Cell], *, turns: Turns | None, folder: Path | None, device: str = "") -> list[Outcome]:
+    """Measure cells in this process; nothing is given where several failed together, and each is to be tried alone."""
     import torch._inductor.config
 
     from acmix_bench.meters import conditions, latency
@@ -98,9 +102,10 @@ def _measure(cells: Sequence[Cell], *, turns: Turns | None, folder: Path | None)
     torch._inductor.config.compile_threads = 1  # its pool of workers would outlive this process
     if meters.find(cells[0].meter).repeats == "once":
         gc.disable()  # a count is over before its garbage matters
-    meter, protocol, held = meters.find(cells[0].meter), cells[0].protocol, {}
+    meter, protocol = meters.find(cells[0].meter), cells[0].protocol
+    held = conditions.use_device(device or protocol["device"]) if "device" in protocol else {}
     if meter.is_timing:
-        held = conditions.hold(protocol)
+        held |= conditions.hold(protocol)
     elif "threads" in protocol:  # on any cores: pinned, trainings of several sweeps would share the first
         conditions.use_threads(protocol["threads"])
     subjects = [Subject.of(cell, folder) for cell in cells]
@@ -110,6 +115,8 @@ def _measure(cells: Sequence[Cell], *, turns: Turns | None, folder: Path | None)
         else:
             results = [meter.measure(subjects[0])]
     except Exception as error:  # noqa: BLE001 - whatever a user's code raises is this row's result, not the run's end
+        if len(cells) > 1 and not turns:
+            return []
         results = [error] * len(cells)
     return [outcome_of(result, held, name=cells[0].meter) for result in results]
 

@@ -38,6 +38,7 @@ def score(cell: Cell, weights: Path, *, batch: int) -> tuple[Scores | Numbers, S
     if backbones.is_single_operator(case.backbone):
         raise UserError(f"{cell.row.label} is an operator alone; it has no classes")
     keep_sockets_short()
+    devices.refuse_dtype(devices.use(cell.protocol["device"]), cell.protocol["dtype"])
     use_threads(cell.protocol["threads"])
     subject = Subject.of(cell)
     splits = data.load(case.data, case.image_size, cell.protocol["data_root"])

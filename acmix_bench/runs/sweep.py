@@ -43,6 +43,7 @@ def records(
         timeout=plan.experiment.protocol.timeout,
         folder=str(Path.cwd()),
         is_elsewhere=launcher.kinds is not None,
+        device=plan.experiment.protocol.device,
     )
     jobs = launcher.jobs if any(group.is_score for group in groups) else 1
     kept_before = {key: record for key, record in done.items() if key not in left}
@@ -87,8 +88,9 @@ def refused_if_unlike(record: Record, plan: Plan) -> Record:
     like = record.environment.software == plan.environment.software
     if record.environment == plan.environment or (like and not meters.find(record.cell.meter).must_be_alone):
         return record
-    ours, theirs = plan.environment.model_dump(), record.environment.model_dump()
-    unlike = [f"{name} is {theirs[name]} and not {ours[name]}" for name in ours if ours[name] != theirs[name]]
+    ours, theirs = plan.environment.facts(), record.environment.facts()
+    names = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
+    unlike = [f"{name} is {theirs.get(name)} and not {ours.get(name)}" for name in names]
     reason = f"measured where {', '.join(unlike)}: not to be compared with the others"
     update = {"status": "crashed", "reason": reason, "values": {}}
     return record.model_copy(update=update) if record.status == "ok" else record

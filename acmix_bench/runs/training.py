@@ -66,6 +66,7 @@ def train_watched(cell: Cell, model_name: str, wishes: Wishes) -> list[Epoch]:
     device = devices.join(cell.protocol["device"])
     cell = cell.model_copy(update={"protocol": cell.protocol | {"device": device}})
     try:
+        devices.use(device)
         return _trained(cell, model_name, wishes)
     finally:
         devices.leave()

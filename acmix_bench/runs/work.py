@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from acmix_bench.errors import UserError
+from acmix_bench.runs.accelerators import environment_on
 from acmix_bench.runs.code import code_of, look_again
-from acmix_bench.runs.environment import Environment, machine_state, this_environment
+from acmix_bench.runs.environment import Environment, machine_state
 from acmix_bench.runs.load import look, taken_since
 from acmix_bench.runs.local import Outcome
 from acmix_bench.runs.record import Record, Status
@@ -28,12 +29,14 @@ class Work:
 
     Attributes:
         folder: where the command was given. What is named by a path is looked for below it.
+        device: that of the protocol; of several of its kind a cell may get one.
         is_elsewhere: whether it is called on other machines, where other cells of the sweep may be beside it.
     """
 
     measure: Measure
     timeout: float
     folder: str = ""
+    device: str = "cpu"
     is_elsewhere: bool = False
 
     def __call__(self, cells: Sequence[Cell], **how: Any) -> list[Record]:
@@ -49,7 +52,7 @@ class Work:
         if not self.is_elsewhere and (taken := taken_since(before)):
             state = state.model_copy(update={"others": taken.others, "stolen": taken.stolen})
         unlike |= self._unlike(fit)  # somebody may have edited it meanwhile
-        environment, found = this_environment(), []
+        environment, found = environment_on(self.device), []
         for cell in cells:
             outcome = outcomes.get(cell.key, Outcome(status="crashed"))
             if reason := unlike[cell.key]:
@@ -58,7 +61,7 @@ class Work:
                 Record(
                     key=cell.key,
                     cell=cell,
-                    environment=environment,
+                    environment=environment.on(outcome.values.get("gpu")),
                     started=started.isoformat(timespec="seconds"),
                     seconds=seconds if cell.key in outcomes else 0,
                     state=state,

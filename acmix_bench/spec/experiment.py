@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from acmix_bench.errors import UserError
 from acmix_bench.spec.meter import FORMER_NAMES
 from acmix_bench.spec.recipe import DenseRecipe
 from acmix_bench.spec.strict import Value
@@ -47,7 +49,7 @@ class Case(Value):
 class Protocol(DenseRecipe):
     """How it is measured, and for scores how it is trained: every field of the recipe."""
 
-    device: str = Field("cpu", description="a torch device, such as cpu or cuda")
+    device: str = Field("cpu", description="cpu, cuda, cuda:N, mps, xpu or xpu:N")
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
         "float32", description="half types run under autocast"
     )
@@ -70,6 +72,13 @@ class Protocol(DenseRecipe):
     workers: int | None = Field(None, ge=0, description="processes that read images; as many as pay where not set")
     timeout: float = Field(600.0, gt=0, description="seconds after which one cell is given up")
     memory: float | None = Field(None, gt=0, description="GiB that a cell's process may allocate; any where not set")
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, name: str) -> str:
+        if not re.fullmatch(r"cpu|mps|(cuda|xpu)(:(0|[1-9]\d*))?", name):
+            raise UserError(f"'{name}' is no device; write cpu, cuda, cuda:N, mps, xpu or xpu:N")
+        return name
 
 
 class Experiment(Value):

@@ -51,7 +51,7 @@ def evaluate(
     with torch.inference_mode():
         for images, targets in batches:
             for image, target in zip(images, targets, strict=True):
-                (said,) = model([image.to(weight)])  # in full: of half types boxes would be too
+                (said,) = model([image.to(weight, non_blocking=True)])  # in full: of half types boxes would be too
                 said = in_picture(said, image.shape[-2:], target["original"])
                 has_masks = "masks" in said and "masks" in target
                 found.append(_Image(_annotations(target), _annotations(said), target["original"], has_masks))

@@ -54,7 +54,7 @@ def evaluate(
             for image, target in zip(images, targets, strict=True):
                 labels = target["labels"]
                 with job.autocast():
-                    scores = model(image[None].to(weight))
+                    scores = model(image[None].to(weight, non_blocking=True))
                 scores = F.interpolate(scores.float(), labels.shape[-2:], mode="bilinear", align_corners=False)
                 pixels += _confusion(labels, scores[0].argmax(0).cpu(), job.classes)
             seen += len(images)

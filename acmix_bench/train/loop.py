@@ -27,6 +27,7 @@ from acmix_bench.train.step import OutOfMemory, step_of
 
 TEST_BATCH = 256  # at most
 SECONDS_BETWEEN_SAVES = 600.0
+SECONDS_BETWEEN_READS = 1.0  # of the losses of an accelerator, which has to be waited for
 
 
 class Diverged(Exception):
@@ -144,32 +145,35 @@ def train(
 
     step = step_of(model, optimizer, scaler, job, task)
     scored, saved = average.module if average else model, time.monotonic()
+    losses: list[Tensor] = []  # of the last updates, not read yet
+    loss, read = math.nan, -math.inf
     while len(progress.epochs) < recipe.epochs:
         model.train()
         try:
             for batches, waited in _updates(splits, job, task, progress, updates, weight):
                 clock = time.monotonic()
                 schedule.step_update(progress.update)
-                loss = step(batches, progress.update)
+                losses.append(step(batches, progress.update))
                 progress.update += 1
-                progress.loss += loss
-                if not math.isfinite(loss):
-                    place = f"update {(progress.update - 1) % updates + 1}, epoch {len(progress.epochs) + 1}"
-                    raise Diverged(f"loss is {loss} in {place} of {recipe.epochs}")
+                ended = progress.update % updates == 0
+                if weight.device.type == "cpu" or ended or clock - read > SECONDS_BETWEEN_READS:
+                    loss, read = _summed(losses, progress, updates, recipe.epochs), time.monotonic()
                 if average:
                     average.update(model)
                 progress.waited += waited
                 progress.seconds += waited + time.monotonic() - clock
                 report(progress, updates, loss)
-                if progress.update % updates == 0:
+                if ended:
                     progress.epochs.append(_scored(scored, splits, job, task, progress, updates, optimizer))
                     progress.loss = progress.seconds = progress.waited = 0.0
                     model.train()
                     if keep_weights:
                         _keep(scored, splits, job, progress, folder)
                     report(progress, updates, loss)
-                ends, ended = is_ending(), keep_weights and progress.update % updates == 0
-                if ends or ended or time.monotonic() - saved > seconds_between_saves:
+                ends = is_ending()
+                if ends or (ended and keep_weights) or time.monotonic() - saved > seconds_between_saves:
+                    if losses:
+                        loss = _summed(losses, progress, updates, recipe.epochs)
                     save()
                     saved = time.monotonic()
                 if ends:
@@ -181,6 +185,22 @@ def train(
             each = recipe.train_batch // progress.parts
             say(f"memory ran out: from here {progress.parts} passes an update, of {each} images each")
     return progress.epochs
+
+
+def _summed(losses: list[Tensor], progress: Progress, updates: int, epochs: int) -> float:
+    """Read the losses of the last updates, add them to those of the epoch, and give the last one.
+
+    Raises:
+        Diverged: where one of them is not finite, naming its update.
+    """
+    read = torch.stack(losses).tolist()
+    losses.clear()
+    for place, loss in enumerate(read, progress.update - len(read)):
+        if not math.isfinite(loss):
+            where = f"update {place % updates + 1}, epoch {place // updates + 1}"
+            raise Diverged(f"loss is {loss} in {where} of {epochs}")
+        progress.loss += loss
+    return float(read[-1])
 
 
 def updates_of(images: int, recipe: Recipe) -> int:
@@ -218,7 +238,7 @@ def _updates(
                 yield from parts_of(order, update, recipe.train_batch, parts, devices.rank(), devices.world())
 
     drawn = Drawn(splits.train, task.transform(job, splits, trains=True), task.collate, job.seed)
-    batches = loaded(drawn, keys(), job.workers, weight.is_cuda)
+    batches = loaded(drawn, keys(), job.workers, devices.pins_memory(weight.device))
     for _ in range(first, updates * recipe.epochs):
         clock = time.monotonic()
         found = [next(batches) for _ in range(parts)]
@@ -250,7 +270,7 @@ def test_batches(model: nn.Module, splits: Splits, job: Job, task: Task, *, batc
     weight = next(model.parameters())
     drawn = Drawn(splits.test, task.transform(job, splits, trains=False), task.collate)
     keys = in_turns(len(splits.test), batch, devices.rank(), devices.world())  # type: ignore[arg-type]
-    return loaded(drawn, keys, job.workers, weight.is_cuda)
+    return loaded(drawn, keys, job.workers, devices.pins_memory(weight.device))
 
 
 def _keep(model: nn.Module, splits: Splits, job: Job, progress: Progress, folder: Path | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from acmix_bench.errors import UserError
 from acmix_bench.tasks import Batch, Job, Task
@@ -20,8 +20,11 @@ class OutOfMemory(Exception):
 
 def step_of(
     model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, job: Job, task: Task
-) -> Callable[[list[Batch], int], float]:
-    """One update: forward and backward for each part of its images, then the optimizer. Gives the loss."""
+) -> Callable[[list[Batch], int], Tensor]:
+    """One update: forward and backward for each part of its images, then the optimizer.
+
+    Gives the loss (a single number) where it was computed: to read it is to wait for the device.
+    """
     recipe, weight = job.recipe, next(model.parameters())
     shared = devices.shared(model)
     if recipe.compile:
@@ -33,7 +36,7 @@ def step_of(
     )
     layout = torch.channels_last if channels_last else torch.contiguous_format
 
-    def step(batches: list[Batch], update: int) -> float:
+    def step(batches: list[Batch], update: int) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
         total = weight.new_zeros(())
         for part, batch in enumerate(batches):
@@ -48,9 +51,9 @@ def step_of(
             nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         scaler.step(optimizer)
         scaler.update()
-        return float(devices.averaged(total))
+        return devices.averaged(total)
 
-    def careful(batches: list[Batch], update: int) -> float:
+    def careful(batches: list[Batch], update: int) -> Tensor:
         try:
             return step(batches, update)
         except Exception as error:
@@ -59,7 +62,7 @@ def step_of(
                     f"BatchNorm has nothing to average over in a pass of {len(batches[0][0])} image; set a larger "
                     "train_batch, or a smaller accumulate"
                 ) from error
-            if not devices.ran_out_of_memory(error):
+            if devices.is_lost(weight.device) or not devices.ran_out_of_memory(error):
                 raise
             why = str(error)
         optimizer.zero_grad(set_to_none=True)

@@ -83,7 +83,7 @@ def environments(run: Run) -> list[dict[str, str]]:
     """The machines and their software, that of the timings first."""
     found = dict.fromkeys((run.plan.environment, *(record.environment for record in run.records)))
     return [
-        {NAMES.get(key, key): str(value) for key, value in environment.model_dump().items() if value not in (None, "")}
+        {NAMES.get(key, key): str(value) for key, value in environment.facts().items() if value not in (None, "")}
         for environment in found
     ]
 

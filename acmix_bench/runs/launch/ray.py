@@ -22,7 +22,8 @@ from types import ModuleType
 from typing import Any
 
 from acmix_bench.errors import UserError
-from acmix_bench.runs.environment import Environment, this_environment
+from acmix_bench.runs.accelerators import environment_on
+from acmix_bench.runs.environment import Environment
 from acmix_bench.runs.launch.launcher import Group, Launcher, Started
 from acmix_bench.runs.record import Plan, Record
 from acmix_bench.runs.work import Work, enter, other_code, unmeasured
@@ -130,7 +131,8 @@ class Cluster:
         known = {*self.nodes, *self.refused, *(one["NodeID"] for one in self.asked.values())}
         cells = list({(cell.row.label, cell.meter): cell for cell in self.plan.cells}.values())
         for id in set(found) - known:
-            ref = self._survey.options(scheduling_strategy=self._on(id)).remote(cells, self.folder)
+            survey = self._survey.options(scheduling_strategy=self._on(id))
+            ref = survey.remote(cells, self.folder, self.plan.experiment.protocol.device)
             self.asked[ref] = found[id]
 
     def _take(self, told: Mapping[str, Any], ref: Any) -> None:
@@ -275,11 +277,13 @@ def _left(node: Node, placed: Sequence[Placed]) -> tuple[int, int]:
     return node.cpus - sum(group.cpus for group in there), node.gpus - sum(group.gpus for group in there)
 
 
-def _survey(cells: Sequence[Cell], folder: str) -> tuple[Environment, str, str | None]:
+def _survey(cells: Sequence[Cell], folder: str, device: str) -> tuple[Environment, str, str | None]:
     """On a node: its environment, the machine that it is on, and why it cannot measure these cells."""
     enter(folder)
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":  # Ray hides the GPUs from what asks for none
+        del os.environ["CUDA_VISIBLE_DEVICES"]
     machine = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return this_environment(), machine, next(filter(None, map(other_code, cells)), None)
+    return environment_on(device), machine, next(filter(None, map(other_code, cells)), None)
 
 
 def _measure(work: Work, cells: Sequence[Cell]) -> list[Record]:
