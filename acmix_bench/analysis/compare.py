@@ -31,7 +31,7 @@ class Timing:
     `rate` is in images a second, `speedup` the rate over the baseline's. `noise_floor` is the smallest difference from
     1 that can be told, from the control: a second copy of the baseline. `efficiency` is the rate over that of a dense
     matrix product with as many multiply-adds. `not_warm` counts the processes whose warm-up ended with its time, not
-    with equal steps.
+    with equal steps. `halved_by` are the rows that ran out of memory, for which the batch of all was halved.
     """
 
     rate: Estimate
@@ -43,6 +43,7 @@ class Timing:
     batch: int
     stopped: Mapping[str, int]
     not_warm: int
+    halved_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +215,7 @@ def _timing(records: list[Record], baseline: list[Record] | None, meter: str, co
         batch=min(record.values["batch"] for record in ours.values()),
         stopped=Counter(record.values["stopped"] for record in ours.values()),
         not_warm=sum(not record.values["warmed_up"] for record in ours.values()),
+        halved_by=tuple(dict.fromkeys(row for record in ours.values() for row in record.values.get("halved_by", ()))),
     )
 
 

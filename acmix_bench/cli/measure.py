@@ -46,6 +46,12 @@ def ablate(
         int,
         typer.Option("--jobs", "-j", min=1, help="Trainings at once; timings stay alone. Their threads add up."),
     ] = 1,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            "--devices", metavar="NAMES", help="GPUs, a training each: cuda:0,cuda:1, or all. Timings: the first."
+        ),
+    ] = None,
     launcher: LauncherOption = "here",
     address: AddressOption = None,
     retry_failed: Annotated[
@@ -89,14 +95,19 @@ def ablate(
     from acmix_bench.cli.terminal import show
     from acmix_bench.report.rounding import several
     from acmix_bench.report.table import decisive, explaining
+    from acmix_bench.runs import accelerators
     from acmix_bench.runs.launch import opened
     from acmix_bench.runs.store import Store
 
-    plan = flow.plan_of(chosen, flow.rows_of(chosen, variant or []), jobs)
+    gpus = accelerators.chosen(devices) if devices else []
+    if gpus:
+        chosen = library.with_settings(chosen, [f"device={accelerators.of_kind(gpus, chosen.protocol.device)}"])
+    environment = accelerators.environment_on(gpus[0].name) if gpus else None
+    plan = flow.plan_of(chosen, flow.rows_of(chosen, variant or []), max(jobs, len(gpus)), environment)
     store = Store(results / chosen.name)
     again: Again = "all" if force else "failed" if retry_failed else "crashed"
     if dry_run:
-        with opened(launcher, plan, address=address, jobs=jobs) as launching:
+        with opened(launcher, plan, address=address, jobs=jobs, devices=gpus) as launching:
             finished = flow.finished(flow.where(plan, store, launching, again), store, again)
         for cell in plan.cells:
             print(f"{cell.key}  {cell.meter:<9} {cell.repeat}  {cell.row.label}{'  (done)' * (cell.key in finished)}")
@@ -106,7 +117,7 @@ def ablate(
     loudness: Loudness = "quiet" if quiet else "verbose" if verbose else "normal"
     file = library.own_file("experiment", experiment)
     try:
-        with opened(launcher, plan, address=address, jobs=jobs) as launching:
+        with opened(launcher, plan, address=address, jobs=jobs, devices=gpus) as launching:
             outcome = flow.ablate(
                 plan,
                 store,

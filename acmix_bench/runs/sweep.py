@@ -48,6 +48,9 @@ def records(
     jobs = launcher.jobs if any(group.is_score for group in groups) else 1
     kept_before = {key: record for key, record in done.items() if key not in left}
     with Progress(plan.cells, kept_before, loudness, jobs, tell, is_elsewhere=work.is_elsewhere) as progress:
+        gpu = plan.environment.gpu
+        if gpu and (gpu.runtime or "").startswith("CUDA") and gpu.power_limit_w is None:
+            progress.say("clocks, power and MIG of the GPU are not recorded; pip install 'acmix-bench[gpu]'")
         for label, reason in withheld.items():
             progress.say(f"{label} is withheld: {reason}")
 
@@ -79,7 +82,7 @@ def group_of(cells: Sequence[Cell], plan: Plan) -> Group:
         alone=meter.must_be_alone,
         like=plan.environment if meter.must_be_alone else None,
         cpus=1 if counts else protocol.threads or 1,
-        gpus=int(protocol.device.startswith("cuda") and "device" in meter.reads),
+        gpus=int(protocol.device.startswith(("cuda", "xpu")) and "device" in meter.reads),
     )
 
 

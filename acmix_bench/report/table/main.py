@@ -13,7 +13,7 @@ from acmix_bench.report.table.caption import conditions_of, reasons_of, ties_of
 from acmix_bench.report.table.columns import VARIANT, Column, chosen, count, difference, rate, score
 from acmix_bench.report.table.grid import Table
 from acmix_bench.report.table.published import published_notes
-from acmix_bench.report.table.speed import speed_notes
+from acmix_bench.report.table.speed import halved, speed_notes
 from acmix_bench.spec.experiment import Case
 from acmix_bench.spec.meter import short
 
@@ -49,7 +49,7 @@ def main_table(comparison: Comparison, told: Sequence[str] = (), *, where: str =
         conditions=conditions_of(comparison, [column.meter for column in columns]),
         reasons=reasons_of(comparison),
         notes=[
-            *_reading(comparison, columns),
+            *dict.fromkeys([*_reading(comparison, columns), *halved(comparison)]),
             *_missing(comparison),
             f"Measured on {run.plan.environment}, {cells} in {took}.",
             *_merged(comparison),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from acmix_bench.analysis.best import leading_rows
 from acmix_bench.analysis.compare import Comparison
+from acmix_bench.errors import a_few
 from acmix_bench.report import rounding
 from acmix_bench.report.table.caption import conditions_of, ties_of
 from acmix_bench.report.table.grid import Table
@@ -56,6 +57,7 @@ def speed_notes(comparison: Comparison) -> list[str]:
         "the intervals hold together at 95 %, and 'noise' is one that comes closer to 1 than the noise floor. Peak: "
         "memory that torch allocates for a batch beyond the model and its input.",
         *_noise_floor(comparison),
+        *halved(comparison),
     ]
     if agreed := [line.parity for line in comparison.lines if line.parity is not None and not line.withheld]:
         notes.append(
@@ -73,19 +75,25 @@ def speed_notes(comparison: Comparison) -> list[str]:
 
 
 def _noise_floor(comparison: Comparison) -> list[str]:
-    """What two copies of the same thing differ by: nothing smaller can be told. And where a batch had to be smaller."""
-    floors, batches = [], []
-    wanted = comparison.run.plan.experiment.protocol.batch
+    """What two copies of the same thing differ by: nothing smaller can be told."""
+    floors = []
     for meter in comparison.speed_meters:
-        timings = {line.row.label: line.timings[meter] for line in comparison.lines if meter in line.timings}
-        ours = [timing.noise_floor for timing in timings.values() if timing.noise_floor is not None]
-        if ours:
+        timings = [line.timings[meter] for line in comparison.lines if meter in line.timings]
+        if ours := [timing.noise_floor for timing in timings if timing.noise_floor is not None]:
             floors.append(f"{short(meter)} {rounding.fine_percent(max(ours))}")
-        batches += [
-            f"{label}: {meter} ran out of memory at batch {wanted}, and was measured at batch {timing.batch}."
-            for label, timing in timings.items()
-            if timing.batch != wanted
-        ]
-    if not floors:
-        return batches
-    return [f"Noise floor, from the control, a second copy of a first row: {', '.join(floors)}.", *batches]
+    return [f"Noise floor, from the control, a second copy of a first row: {', '.join(floors)}."] if floors else []
+
+
+def halved(comparison: Comparison) -> list[str]:
+    """Where a batch had to be smaller: at which rows memory ran out, and which were measured with fewer images."""
+    wanted = comparison.run.plan.experiment.protocol.batch
+    found: dict[tuple[str, int, tuple[str, ...]], list[str]] = {}
+    for line in comparison.lines:
+        for meter, timing in line.timings.items():
+            if meter in comparison.speed_meters and timing.batch != wanted:
+                found.setdefault((short(meter), timing.batch, timing.halved_by), []).append(line.row.label)
+    return [
+        f"{meter}: memory ran out at batch {wanted}{' in ' * bool(rows)}{a_few(rows)}; measured at batch {batch} were "
+        f"{a_few(labels)}."
+        for (meter, batch, rows), labels in found.items()
+    ]

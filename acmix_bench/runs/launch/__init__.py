@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from acmix_bench.errors import UserError
+from acmix_bench.runs.accelerators import Device
 from acmix_bench.runs.launch.here import here
 from acmix_bench.runs.launch.launcher import Launcher
 from acmix_bench.runs.record import Plan
@@ -15,7 +16,9 @@ KNOWN = ("here", "ray")
 
 
 @contextmanager
-def opened(name: str, plan: Plan, *, address: str | None = None, jobs: int = 1) -> Iterator[Launcher]:
+def opened(
+    name: str, plan: Plan, *, address: str | None = None, jobs: int = 1, devices: Sequence[Device] = ()
+) -> Iterator[Launcher]:
     """The launcher of a plan's cells; what it holds of a cluster is given back at the end.
 
     Raises:
@@ -25,8 +28,10 @@ def opened(name: str, plan: Plan, *, address: str | None = None, jobs: int = 1) 
         raise UserError(f"--address: is where a Ray cluster is; {name} has none, so add --launcher ray")
     if jobs > 1 and name != "here":
         raise UserError(f"--jobs: is for processes of this machine; --launcher {name} takes what its machines have")
+    if devices and name != "here":
+        raise UserError(f"--devices: is for GPUs of this machine; --launcher {name} takes what its machines have")
     if name == "here":
-        yield here(jobs)
+        yield here(jobs, devices)
     elif name == "ray":
         from acmix_bench.runs.launch.ray import connected
 
