@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -79,6 +80,15 @@ class Raises(Works):
         raise RuntimeError("the first line\nthe second")
 
 
+class RaisesLate(Works):
+    """It warms up well, and fails when its samples are taken, while nothing is collected."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not gc.isenabled():
+            raise RuntimeError("not the first time")
+        return super().forward(x)
+
+
 class Killed(Works):
     def forward(self, x: Tensor) -> Tensor:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -113,3 +123,10 @@ METER_OTHER = _meter(lambda: {"speed": 1})
 METER_FLAG = _meter(lambda: {"score": True})
 METER_NOTHING = _meter(lambda: None)
 METER_RAISES = _meter(lambda: {}["no"])
+METER_DEVICE = Meter(
+    summary="a meter that reads the device",
+    measure=lambda subject: {"score": 1},
+    metrics=(Metric(key="score", title="score"),),
+    reads=("device",),
+    repeats="seeds",
+)

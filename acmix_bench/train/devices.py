@@ -94,6 +94,11 @@ def pins_memory(device: torch.device) -> bool:
     return device.type in ("cuda", "xpu")
 
 
+def runs_ahead(device: torch.device) -> bool:
+    """Whether a process goes on while a device still computes, until it reads a result."""
+    return device.type != "cpu"
+
+
 def is_lost(device: torch.device) -> bool:
     """Whether a device answers nothing any more, as after an illegal access or a failed assertion in a kernel.
 

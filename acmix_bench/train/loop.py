@@ -156,7 +156,7 @@ def train(
                 losses.append(step(batches, progress.update))
                 progress.update += 1
                 ended = progress.update % updates == 0
-                if weight.device.type == "cpu" or ended or clock - read > SECONDS_BETWEEN_READS:
+                if not devices.runs_ahead(weight.device) or ended or clock - read > SECONDS_BETWEEN_READS:
                     loss, read = _summed(losses, progress, updates, recipe.epochs), time.monotonic()
                 if average:
                     average.update(model)
