@@ -1,6 +1,7 @@
 """Sessions for maintainers. They run in the environment that nox itself is in: `make setup`, then `.venv/bin/nox`."""
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -59,6 +60,16 @@ def full(session: nox.Session) -> None:
         "test_told.py",
     )
     session.run(*pytest, *(f"tests/{name}" for name in long), env=environment)
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """Run what only a GPU can show (some minutes). It is skipped without one, unless ACMIX_BENCH_GPU=1 forces it."""
+    asked = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    here = subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0
+    if not here and os.environ.get("ACMIX_BENCH_GPU") != "1":
+        session.skip("torch sees no GPU here; ACMIX_BENCH_GPU=1 runs the tests all the same, and fails")
+    session.run(sys.executable, "-m", "pytest", "tests/gpu", "-n0", *session.posargs)
 
 
 @nox.session

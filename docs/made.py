@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 CONTENTS = {
     "Begin": ["docs/start", "docs/operator", "docs/ablate", "docs/own"],
     "What it shows": ["docs/experiments/index", "docs/speed", "docs/models", "docs/claims", "docs/measuring"],
-    "Train": ["docs/training", "docs/data", "docs/dense", "docs/sweeps"],
+    "Train": ["docs/training", "docs/data", "docs/dense", "docs/gpu", "docs/sweeps"],
     "Look up": [
         "docs/commands",
         "docs/figures",

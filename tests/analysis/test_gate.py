@@ -15,6 +15,7 @@ from acmix_bench.analysis.finding import paired, verdict
 from acmix_bench.analysis.thresholds import load_thresholds
 from acmix_bench.cli import app
 from acmix_bench.errors import WAITED_IN_VAIN, UserError
+from acmix_bench.runs.environment import Gpu
 from acmix_bench.runs.local import Outcome
 from acmix_bench.runs.record import Plan
 from acmix_bench.runs.store import Store
@@ -104,6 +105,28 @@ def test_unlike_environments_are_refused_by_name(plan: Plan, tmp_path: Path) -> 
     code, told, _ = call(base, head, "--allow-unlike")
     assert code == 3
     assert told["unlike"] == [f"cpu ({plan.environment.cpu} and another)"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"name": "NVIDIA A100"}, "gpu (NVIDIA H100 and NVIDIA A100)"),
+        ({"driver": "570"}, "gpu driver (580 and 570)"),
+        ({"power_limit_w": 350}, "gpu power_limit_w (700 and 350)"),
+        ({"power_limit_w": None}, ""),  # one that nobody could read is no difference
+    ],
+)
+def test_timings_of_unlike_gpus_are_refused(plan: Plan, tmp_path: Path, change: dict, told: str) -> None:
+    sides = []
+    for side in ("base", "head"):
+        gpu = Gpu.of(
+            {"name": "NVIDIA H100", "driver": "580", "power_limit_w": 700} | (change if side == "head" else {})
+        )
+        there = plan.environment.model_copy(update={"gpu": gpu})
+        sides.append(run(plan.model_copy(update={"environment": there}), tmp_path / side))
+    code, _, errors = call(*sides)
+    assert code == (4 if told else 0)
+    assert told in errors
 
 
 def test_unlike_machines_that_timed_nothing_are_compared(plan: Plan, tmp_path: Path) -> None:
