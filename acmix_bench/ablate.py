@@ -16,7 +16,8 @@ from acmix_bench.cores import usable_cores
 from acmix_bench.errors import Terminated, UserError
 from acmix_bench.report.kept import write_tables
 from acmix_bench.report.table.columns import chosen
-from acmix_bench.runs import accelerators, local, running
+from acmix_bench.runs import local, running
+from acmix_bench.runs.accelerators import Device, device_here, environment_on
 from acmix_bench.runs.code import code_of, look_again
 from acmix_bench.runs.environment import Environment
 from acmix_bench.runs.launch.launcher import Launcher
@@ -82,11 +83,16 @@ def implemented(row: Row, experiment: Experiment) -> Row:
     return row.model_copy(update={"variant": variant})
 
 
-def plan_of(experiment: Experiment, rows: Sequence[Row], jobs: int = 1, environment: Environment | None = None) -> Plan:
+def plan_of(
+    experiment: Experiment,
+    rows: Sequence[Row],
+    jobs: int = 1,
+    devices: Sequence[Device] = (),
+    environment: Environment | None = None,
+) -> Plan:
     """Settle everything that a cell's key depends on; names are checked here, shapes by `local.misfits`.
 
-    Several jobs share the cores, where the number of threads is not set. The environment is this machine's, with the
-    device, where it is not given.
+    Several jobs, one a device at least, share the cores where `threads` is not set; timings are of the first device.
 
     Raises:
         UserError: for an unknown backbone, data set or column, or two rows that are one measurement.
@@ -98,10 +104,10 @@ def plan_of(experiment: Experiment, rows: Sequence[Row], jobs: int = 1, environm
         if same is not row:
             how = f" with implementation={experiment.implementation}" if experiment.implementation else ""
             raise UserError(f"{same.label} and {row.label} are one and the same measurement{how}; leave one out")
-    environment = environment or accelerators.environment_on(experiment.protocol.device)
-    protocol = experiment.protocol.model_copy(
-        update={"threads": experiment.protocol.threads or max(1, usable_cores() // jobs)}
-    )
+    protocol, jobs = experiment.protocol, max(jobs, len(devices))
+    environment = environment or environment_on(devices[0].name if devices else protocol.device)
+    threads, kind = protocol.threads or max(1, usable_cores() // jobs), devices[0].kind if devices else protocol.device
+    protocol = protocol.model_copy(update={"threads": threads, "device": kind})
     once = protocol.model_copy(update={"processes": 1, "seeds": 1})
     each = cells_of(rows, experiment.meters, once, lambda *_: "")
     look_again(at_data=True)
@@ -300,11 +306,10 @@ def fitting(plan: Plan, insisted: Collection[str], misfits: Misfits) -> Mapping[
     """Why rows that cannot be are withheld, by their labels.
 
     Raises:
-        UserError: where the device is not here, or for the first row that must fit and does not: one that was insisted
-            on, or another's baseline.
+        UserError: for a device that is not here; for the first row that must fit and does not, asked for or a baseline.
     """
     if any("device" in cell.protocol for cell in plan.cells):
-        accelerators.found(plan.experiment.protocol.device)
+        device_here(plan.experiment.protocol.device)
     # The cells that show whether each row can be: one that reads images, which needs most, or else any.
     ordered = sorted(plan.cells, key=lambda cell: "data_root" in cell.protocol)
     found = misfits(list({cell.row.label: cell for cell in ordered}.values()), plan.experiment.protocol.timeout)

@@ -6,11 +6,15 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from acmix_bench.cli import complete
+
+if TYPE_CHECKING:
+    from acmix_bench.spec.cell import Cell, Row
+    from acmix_bench.spec.experiment import Experiment
 
 SetOption = Annotated[
     list[str] | None,
@@ -49,6 +53,12 @@ ExperimentOption = Annotated[
     str, typer.Option("--experiment", "-e", help="A name or a YAML file.", autocompletion=complete.experiments)
 ]
 ResultsOption = Annotated[Path, typer.Option("--results", help="Folder of results.")]
+DevicesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--devices", metavar="NAMES", help="GPUs, a training each: cuda:0,cuda:1, or all. Timings run on the first."
+    ),
+]
 LauncherOption = Annotated[
     str,
     typer.Option(
@@ -85,3 +95,11 @@ def as_help(text: str) -> str:
 def note(line: str) -> None:
     """Tell a person something on stderr; stdout is for results."""
     print(line, file=sys.stderr, flush=True)
+
+
+def only_cell(row: Row, experiment: Experiment) -> Cell:
+    """The one cell of a command that measures in this process and keeps no record: its devices are not looked at."""
+    from acmix_bench import ablate as flow
+    from acmix_bench.runs.environment import this_environment
+
+    return flow.plan_of(experiment, [row], environment=this_environment()).cells[0]

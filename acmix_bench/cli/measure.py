@@ -13,6 +13,7 @@ import typer
 
 from acmix_bench.cli.common import (
     AddressOption,
+    DevicesOption,
     ExperimentOption,
     JsonOption,
     LauncherOption,
@@ -23,6 +24,7 @@ from acmix_bench.cli.common import (
     SetOption,
     VariantOption,
     note,
+    only_cell,
 )
 from acmix_bench.cli.watch import print_event
 from acmix_bench.errors import Interrupted, Terminated, UserError
@@ -46,12 +48,7 @@ def ablate(
         int,
         typer.Option("--jobs", "-j", min=1, help="Trainings at once; timings stay alone. Their threads add up."),
     ] = 1,
-    devices: Annotated[
-        str | None,
-        typer.Option(
-            "--devices", metavar="NAMES", help="GPUs, a training each: cuda:0,cuda:1, or all. Timings: the first."
-        ),
-    ] = None,
+    devices: DevicesOption = None,
     launcher: LauncherOption = "here",
     address: AddressOption = None,
     retry_failed: Annotated[
@@ -99,11 +96,8 @@ def ablate(
     from acmix_bench.runs.launch import opened
     from acmix_bench.runs.store import Store
 
-    gpus = accelerators.chosen(devices) if devices else []
-    if gpus:
-        chosen = library.with_settings(chosen, [f"device={accelerators.of_kind(gpus, chosen.protocol.device)}"])
-    environment = accelerators.environment_on(gpus[0].name) if gpus else None
-    plan = flow.plan_of(chosen, flow.rows_of(chosen, variant or []), max(jobs, len(gpus)), environment)
+    gpus = accelerators.chosen(devices, chosen.protocol.device) if devices else []
+    plan = flow.plan_of(chosen, flow.rows_of(chosen, variant or []), jobs, gpus)
     store = Store(results / chosen.name)
     again: Again = "all" if force else "failed" if retry_failed else "crashed"
     if dry_run:
@@ -134,10 +128,8 @@ def ablate(
         more = explaining(outcome.comparison)
         show([*decisive(outcome.comparison), *(more if every else [])], notes=not quiet)
         left = several(len(more), "more table", "more tables")
-        rest = (
-            f"  ({left}: acmix-bench table {shlex.quote(str(store.folder))})" if more and not (every or quiet) else ""
-        )
-        print(f"Records and tables: {store.folder}/{rest}")
+        rest = f"  ({left}: acmix-bench table {shlex.quote(str(store.folder))})"
+        print(f"Records and tables: {store.folder}/{rest if more and not (every or quiet) else ''}")
     if not outcome.measured and not outcome.interrupted:
         note("nothing was left to measure; --force measures again")
     if outcome.interrupted:
@@ -253,13 +245,11 @@ def train(
     """
     from acmix_bench import ablate as flow
     from acmix_bench.runs import local
-    from acmix_bench.runs.environment import this_environment
     from acmix_bench.runs.training import LOG, Wishes, told, train_watched
     from acmix_bench.train.devices import rank
 
     row, experiment = flow.row_to_train(model, variant, settings or [])
-    plan = flow.plan_of(experiment, [row], environment=this_environment())  # which nothing reads
-    cell = plan.cells[0].model_copy(update={"repeat": seed})
+    cell = only_cell(row, experiment).model_copy(update={"repeat": seed})
     wishes = Wishes(
         folder=out, resume=resume, download=download, weights=weights, new_head=new_head, tensorboard=tensorboard
     )

@@ -11,7 +11,7 @@ import typer
 
 from acmix_bench import backbones
 from acmix_bench.cli import complete
-from acmix_bench.cli.common import JsonOption, OneModelArgument, OneVariantOption, SetOption, note
+from acmix_bench.cli.common import JsonOption, OneModelArgument, OneVariantOption, SetOption, note, only_cell
 from acmix_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -120,14 +120,13 @@ def evaluate(
     from acmix_bench import ablate as flow
     from acmix_bench.backbones.saved import description_of
     from acmix_bench.cli.terminal import show
-    from acmix_bench.runs.environment import this_environment
     from acmix_bench.runs.scoring import score
 
     name, chosen = _as_trained(
         model, [*(settings or []), *([f"data={place}"] if place else [])], description_of(weights)
     )
     row, experiment = flow.row_to_train(name, variant, chosen)
-    cell = flow.plan_of(experiment, [row], environment=this_environment()).cells[0]
+    cell = only_cell(row, experiment)
     scores, splits, told = score(cell, weights, batch=experiment.protocol.batch)
     for line in (told and f"weights {told} in {weights}", splits.told):
         if line:

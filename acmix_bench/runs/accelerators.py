@@ -22,6 +22,11 @@ class Device:
     identity: Mapping[str, Any]
     cores: tuple[int, ...] = ()
 
+    @property
+    def kind(self) -> str:
+        """What a protocol names, which does not say which of several it is."""
+        return self.name.partition(":")[0]
+
 
 @cache
 def look(name: str) -> Device | UserError:
@@ -41,7 +46,7 @@ def environment_on(name: str) -> Environment:
     return this_environment(device.identity if isinstance(device, Device) else {})
 
 
-def found(name: str) -> Device:
+def device_here(name: str) -> Device:
     """A device that is here.
 
     Raises:
@@ -53,11 +58,14 @@ def found(name: str) -> Device:
     return device
 
 
-def chosen(names: str) -> list[Device]:
+def chosen(names: str, asked: str) -> list[Device]:
     """The devices that somebody lists, as cuda:0,cuda:1, or all accelerators.
 
+    Args:
+        asked: the protocol's device, which may be their kind, but not another one.
+
     Raises:
-        UserError: where one is not here, is the CPU or stands twice, or there is no accelerator.
+        UserError: where one is not here, is the CPU or stands twice, there is none, or the protocol asks for another.
     """
     there = [name for name in list_here() if name != "cpu"]
     if not there:
@@ -68,7 +76,10 @@ def chosen(names: str) -> list[Device]:
             raise unknown("device", name, [*there, "all"], where="--devices")
         if listed.count(name) > 1:
             raise UserError(f"--devices {names}: {name} stands twice")
-    return [found(name) for name in listed]
+    devices = [device_here(name) for name in listed]
+    if asked not in ("cpu", devices[0].kind):
+        raise UserError(f"--devices {names}: device={asked} asks for another; leave that out")
+    return devices
 
 
 @cache
@@ -82,18 +93,6 @@ def list_here() -> tuple[str, ...]:
     if answer.status != "ok":
         raise UserError(f"the devices of this machine cannot be listed: {answer.content}")
     return tuple(answer.content)
-
-
-def of_kind(devices: list[Device], asked: str) -> str:
-    """The kind that listed devices are of, which a protocol names without a number.
-
-    Raises:
-        UserError: where the protocol asks for another one.
-    """
-    kind = devices[0].name.partition(":")[0]
-    if asked not in ("cpu", kind):
-        raise UserError(f"--devices: are of the kind {kind}, and device={asked} asks for another; leave that out")
-    return kind
 
 
 def _look(name: str) -> Device:

@@ -15,7 +15,6 @@ from acmix_bench.analysis.finding import paired, verdict
 from acmix_bench.analysis.thresholds import load_thresholds
 from acmix_bench.cli import app
 from acmix_bench.errors import WAITED_IN_VAIN, UserError
-from acmix_bench.runs.environment import Gpu
 from acmix_bench.runs.local import Outcome
 from acmix_bench.runs.record import Plan
 from acmix_bench.runs.store import Store
@@ -117,12 +116,9 @@ def test_unlike_environments_are_refused_by_name(plan: Plan, tmp_path: Path) -> 
     ],
 )
 def test_timings_of_unlike_gpus_are_refused(plan: Plan, tmp_path: Path, change: dict, told: str) -> None:
-    sides = []
-    for side in ("base", "head"):
-        gpu = Gpu.of(
-            {"name": "NVIDIA H100", "driver": "580", "power_limit_w": 700} | (change if side == "head" else {})
-        )
-        there = plan.environment.model_copy(update={"gpu": gpu})
+    sides, known = [], {"name": "NVIDIA H100", "driver": "580", "power_limit_w": 700}
+    for side, gpu in (("base", known), ("head", known | change)):
+        there = plan.environment.on(gpu)
         sides.append(run(plan.model_copy(update={"environment": there}), tmp_path / side))
     code, _, errors = call(*sides)
     assert code == (4 if told else 0)

@@ -132,7 +132,7 @@ def test_what_the_weights_tell_gives_way_to_what_is_set(tmp_path: Path) -> None:
         (["nano-attention-only"], r"holds weights of nano, not of nano-attention-only"),
         (["nano", "--data", "digit"], r"unknown data set 'digit'; did you mean 'digits'"),
         (["operator-64"], r"is an operator alone"),
-        (["nano", "--set", "device=gpu"], r"device 'gpu' cannot be used here"),
+        (["nano", "--set", "device=gpu"], r"'gpu' is no device; write cpu, cuda, cuda:N"),
     ],
 )
 def test_mistakes_are_one_line(words: list[str], wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

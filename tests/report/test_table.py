@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from fake_meter import answer
@@ -15,8 +17,10 @@ from acmix_bench.report.figures import draw
 from acmix_bench.report.frame import to_csv
 from acmix_bench.report.rounding import count, difference, rate, ratio, score
 from acmix_bench.report.table import latex, render, tables
+from acmix_bench.runs.local import Outcome
 from acmix_bench.runs.record import Run
 from acmix_bench.spec import library
+from acmix_bench.spec.cell import Cell
 from acmix_bench.stats import Estimate
 
 
@@ -109,3 +113,20 @@ def test_a_word_that_was_parted_is_whole_again_in_a_document(comparison: Compari
         shown = render(comparison, style)
         assert "activations" in shown
         assert "activa-" not in shown
+
+
+def test_who_halved_the_batch_is_told_under_the_tables() -> None:
+    def smaller(cells: Sequence[Cell], timeout: float) -> list[Outcome]:
+        memory = {"batch": 4, "halved_by": ["shift=tensor"]}
+        return [
+            replace(one, values=one.values | memory) if "seconds" in one.values else one
+            for one in answer(cells, timeout)
+        ]
+
+    experiment = library.with_settings(library.load_experiment("smoke"), ["meters=params,inference"])
+    plan = ablate.plan_of(experiment, ablate.rows_of(experiment))
+    found = compare(Run(plan=plan, records=tuple(ablate.records(plan, {}, smaller))))
+    told = (
+        "inference: memory ran out at batch 8 in shift=tensor; measured at batch 4 were baseline, operator=conv, shift="
+    )
+    assert sum(told in " ".join(table.render("text").split()) for table in tables(found)) == 2

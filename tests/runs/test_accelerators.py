@@ -96,17 +96,26 @@ def test_trainings_share_the_cores_near_their_gpu(two: None, monkeypatch: pytest
 
 
 def test_devices_are_listed_or_all(two: None) -> None:
-    assert accelerators.chosen("all") == accelerators.chosen("cuda:0, cuda:1") == GPUS
+    assert accelerators.chosen("all", "cpu") == accelerators.chosen("cuda:0, cuda:1", "cuda") == GPUS
     for names, told in (
         ("cuda:2", r"--devices: unknown device 'cuda:2'; did you mean .* \(known: all, cuda:0, cuda:1\)"),
         ("cuda:1,cuda:1", "cuda:1 stands twice"),
         ("cpu", "unknown device 'cpu'"),
     ):
         with pytest.raises(UserError, match=told):
-            accelerators.chosen(names)
+            accelerators.chosen(names, "cpu")
     with pytest.raises(UserError, match="device=cuda:1 asks for another; leave that out"):
-        accelerators.of_kind(GPUS, "cuda:1")
-    assert accelerators.of_kind(GPUS, "cpu") == accelerators.of_kind(GPUS, "cuda") == "cuda"
+        accelerators.chosen("all", "cuda:1")
+
+
+def test_a_plan_on_several_names_their_kind_and_is_made_for_the_first(two: None) -> None:
+    experiment = library.load_experiment("smoke")
+    plan = ablate.plan_of(experiment, ablate.rows_of(experiment), devices=GPUS)
+    assert plan.environment.gpu == Gpu.of(H100)
+    assert {cell.protocol["device"] for cell in plan.cells if "device" in cell.protocol} == {"cuda"}
+    alone = library.with_settings(experiment, ["device=cuda", f"threads={plan.experiment.protocol.threads}"])
+    keys = [cell.key for cell in ablate.plan_of(alone, ablate.rows_of(alone)).cells]
+    assert [cell.key for cell in plan.cells] == keys, "which GPU it was changes no cell"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +137,7 @@ def test_what_cannot_be_computed_on_is_one_line(two: None, tmp_path: Any, argume
 
 def test_where_there_is_no_gpu_that_is_said() -> None:
     with pytest.raises(UserError, match=r"^device=cuda:7: is not here; there is cpu"):
-        accelerators.found("cuda:7")
+        accelerators.device_here("cuda:7")
 
 
 def test_the_environment_holds_the_gpu_that_is_computed_on(two: None) -> None:

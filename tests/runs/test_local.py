@@ -196,7 +196,7 @@ def test_a_module_that_is_not_there_is_refused() -> None:
 def test_a_device_that_is_not_there_is_refused() -> None:
     protocol = QUICK.model_copy(update={"device": "nonsense"})
     (reason,) = local.misfits([cell_of("acmix", "inference", protocol=protocol)], 120).values()
-    assert "device 'nonsense' cannot be used here" in reason
+    assert "device=nonsense: is not here; there is cpu" in reason
 
 
 def test_accuracy_of_an_operator_alone_is_refused() -> None:
