@@ -122,7 +122,7 @@ def _tiled(query: Tensor, key: Tensor, value: Tensor, *, heads: int, window: int
     batch, h, w, channels = query.shape
     height, width = key.shape[1:3]
     tiles_y, tiles_x = math.ceil(h / tile), math.ceil(w / tile)
-    tiles, is_flat = tiles_y * tiles_x, query.device.type == "cpu"
+    tiles, is_flat = tiles_y * tiles_x, _takes_rows(query.device)
     mask_LS = _tile_mask(tile, window, stride, query.dtype, query.device)
     keys = mask_LS.shape[1]
     images, some = _at_once(tiles, keys * channels * query.element_size(), query.device.type)
@@ -156,6 +156,11 @@ def _attend(query_tLC: Tensor, key: Tensor, value: Tensor, pixels: Tensor, mask_
     with _gathering_again(list(zip(gathered, (key, value), strict=True)), pixels):
         out_tNLd = attend(_heads(query_tLC, heads), _heads(key_tSC, heads), _heads(value_tSC, heads), mask_LS)
     return out_tNLd.transpose(1, 2).flatten(2)
+
+
+def _takes_rows(device: torch.device) -> bool:
+    """Whether pixels of several images are taken as rows of one matrix. Elsewhere one image's index serves them all."""
+    return device.type == "cpu"
 
 
 def _taken(x: Tensor, pixels: Tensor) -> Tensor:
@@ -208,8 +213,7 @@ def _tile_pixels(
 ) -> Tensor:
     """(images t S,): where the keys of every tile stand among the pixels of so many images.
 
-    A CPU takes them from several images in one row, and adds to them by whole rows where the index has 64 bits.
-    Elsewhere one image's index serves each image.
+    A CPU adds to whole rows, in the backward pass, where the index has 64 bits.
     """
     rows, columns = (
         _tile_coordinates(size, math.ceil(size / stride / tile), tile, window=window, stride=stride, device=device)
@@ -217,7 +221,7 @@ def _tile_pixels(
     )
     image = torch.arange(images, device=device)[:, None, None, None, None] * (height * width)
     pixels = (image + rows[:, None, :, None] * width + columns[None, :, None, :]).flatten()
-    return pixels if device.type == "cpu" else pixels.int()
+    return pixels if _takes_rows(device) else pixels.int()
 
 
 def _tile_coordinates(size: int, tiles: int, tile: int, *, window: int, stride: int, device: torch.device) -> Tensor:

@@ -27,14 +27,15 @@ class Axes(TypedDict, total=False):
     `shift`: move the taps by a grouped convolution, or by slicing and adding. `kernel`: whether the grouped convolution
     trains; a fixed one is a buffer, not a parameter. `init`: start it as the shift, or at random (Kaiming).
     `kernel_size`: k, odd. `implementation`: C++ (native), torch's operations (production), C++ where it serves the case
-    and else torch's (auto), or the formulas as they stand (reference).
+    and else torch's (auto), or the formulas as they stand (reference). `flex` and `natten` are ways of local attention;
+    this path runs in torch's operations then.
     """
 
     kernel_size: int
     shift: Literal["tensor", "group"]
     kernel: Literal["fixed", "learned"]
     init: Literal["shift", "random"]
-    implementation: Literal["auto", "native", "production", "reference"]
+    implementation: Literal["auto", "native", "production", "reference", "flex", "natten"]
 
 
 class ConvolutionPath(nn.Module):

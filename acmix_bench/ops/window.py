@@ -75,15 +75,13 @@ class WindowACmix(nn.Module):
         return rolled_back(self.mix(attended, self.convolution, qkv), shift)
 
     def _attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
-        sizes = {"heads": self.heads, "window_size": self.window_size}
         bias_LSN = self.relative_position_bias_table[relative_positions(self.window_size, qkv.device)]
         bias = bias_LSN.permute(2, 0, 1).to(qkv.dtype).contiguous()
         if self.implementation != "reference":
-            return window_attention(qkv, bias, mask, **sizes)
-        pixels = bias.shape[1]
-        return reference.window_attention(
-            qkv, bias[..., :pixels], None if mask is None else mask[..., :pixels], **sizes
-        )
+            return window_attention(qkv, bias, mask, heads=self.heads, window_size=self.window_size)
+        bias = bias[..., : bias.shape[1]]
+        mask = None if mask is None else mask[..., : mask.shape[1]]
+        return reference.window_attention(qkv, bias, mask, heads=self.heads, window_size=self.window_size)
 
     def macs(self, x: Tensor, shift: Sides = (0, 0)) -> dict[str, int]:
         """Multiply-adds of one image by stage. The output projection is the rest."""
