@@ -87,7 +87,9 @@ class ACmix(nn.Module):
             out = self.convolution(qkv_BHWc)
         else:
             attended = self._attend(qkv_BHWc, is_native=is_native)
-            out = attended if self.paths == "attention" else self.mix(attended, self.convolution, qkv_BHWc)
+            # What is left of whole tiles has gaps, which the mix reads as well.
+            is_alone = self.paths == "attention"
+            out = attended.contiguous() if is_alone else self.mix(attended, self.convolution, qkv_BHWc)
         return out.permute(0, 3, 1, 2)
 
     def _is_native(self, x: Tensor) -> bool:

@@ -18,11 +18,11 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.c
 
 
 @pytest.mark.parametrize("axes", WAYS, ids=str)
-@pytest.mark.parametrize("paths", ["conv", "both"])
+@pytest.mark.parametrize("paths", ["attention", "conv", "both"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_an_operator_keeps_channels_last(axes: dict[str, object], paths: str, dtype: torch.dtype) -> None:
     layer = ACmix(8, 32, paths=paths, implementation="production", **axes).to(dtype)
-    x = torch.randn(2, 8, 9, 11, dtype=dtype).contiguous(memory_format=LAST).requires_grad_()
+    x = torch.randn(2, 8, 30, 31, dtype=dtype).contiguous(memory_format=LAST).requires_grad_()
     for grad in (True, False):
         with torch.set_grad_enabled(grad):
             assert layer(x).is_contiguous(memory_format=LAST)
