@@ -64,12 +64,13 @@ def operator_of(variant: Variant, name: str) -> Operator | None:
     attention = backbones.find(name).attention
     if variant.is_own:
         return partial(_own_operator, variant, name)
-    if variant.implementation not in ("native", "production", "reference"):  # what is compiled or fused is built as any
+    if not variant.runs.made:  # what is compiled or fused is built as any
         variant = variant.model_copy(update={"implementation": "auto"})
     if variant.attention not in ("native", attention):
         raise UserError(f"{name} has {attention} attention; attention={variant.attention} does not fit it")
-    if variant.implementation == "native" and attention != "local":
-        raise UserError(f"{name} has {attention} attention; implementation=native is for local attention")
+    if variant.runs.is_local and attention != "local":
+        how = f"implementation={variant.implementation}"
+        raise UserError(f"{name} has {attention} attention; {how} is for local attention")
     axes = {axis: value for axis, value in variant.content().items() if axis not in variant.own_axes}
     del axes["operator"]
     if attention == "local":

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import Bottleneck, ResNet
 
+from acmix_bench.ops import ran
 from acmix_bench.ops.acmix import ACmix
 from acmix_bench.ops.attention import project_coordinates
 from acmix_bench.ops.convolution import (
@@ -91,7 +92,7 @@ class FusedPath(Fused):
         return convolve_groups(maps_BHWc, self.kernel, self.shift, stride=self.stride)
 
     def _is_native(self, maps: Tensor) -> bool:
-        if self.implementation == "production" or (not self.folds and torch.is_grad_enabled()):
+        if self.implementation not in ("auto", "native") or (not self.folds and torch.is_grad_enabled()):
             return False
         return native.why_not(maps, self.groups, stride=self.stride, kernel=self.kernel.shape[-1]) is None
 
@@ -150,7 +151,9 @@ class FusedOperator(Fused):
         sizes = {"heads": self.heads, "window": self.window, "stride": self.stride}
         if torch.is_grad_enabled():
             with torch.autocast(x.device.type, enabled=False):
+                ran.note("acmix_bench.local_attention")
                 return self._in_parts(x_BHWc, position, **sizes).permute(0, 3, 1, 2)
+        ran.note("acmix_bench.operator")
         weights = {"factor": self.factor, "path": self.path, "shift": self.shift}
         out = native.operator(x_BHWc, self.projection, self.bias, position, **weights, **sizes)  # type: ignore[arg-type]
         return out.permute(0, 3, 1, 2)
@@ -224,7 +227,7 @@ def _fused_operator(operator: nn.Module, norm: nn.BatchNorm2d | None) -> nn.Modu
     path, mix = operator.convolution, getattr(operator, "mix", None)
     if not (isinstance(operator, ACmix) and isinstance(mix, FusedMix) and isinstance(path, FusedPath) and path.folds):
         return operator
-    if operator.implementation == "production":
+    if operator.implementation not in ("auto", "native"):
         return operator
     sizes = {"stride": operator.stride, "window": operator.window, "kernel": path.kernel.shape[-1]}
     if native.why_not(path.kernel, operator.channels // operator.heads, **sizes):

@@ -39,7 +39,8 @@ class Block(nn.Module):
             return self.attn(x, shift)
         padded = whole_windows(x, self.window_size, shift)
         windows = window_partition(padded, self.window_size).flatten(1, 2)
-        attended = self.attn(windows, mask=mask_of(padded, self.window_size, shift))
+        mask = mask_of(padded, self.window_size, shift)
+        attended = self.attn(windows, mask=None if mask is None else mask[..., : windows.shape[1]])
         windows = attended.unflatten(1, self.window_size)
         return of_the_map(window_reverse(windows, self.window_size, *padded.shape[1:3]), height, width, shift)
 

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
+from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
@@ -195,6 +196,7 @@ def _print_entry(kind: str, name: str, entry: Any) -> None:
             for value, runs in IMPLEMENTATIONS.items():
                 print(f"  {value}: {runs.summary}")
             print(f"  C++ on this machine: {build.told()}")
+            print(f"  NATTEN on this machine: {'installed' if find_spec('natten') else 'not installed'}")
         return
     for told in fields(entry):
         value = getattr(entry, told.name)

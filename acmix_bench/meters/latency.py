@@ -26,6 +26,7 @@ from acmix_bench.errors import UserError
 from acmix_bench.meters.memory import LiveMemory
 from acmix_bench.meters.subject import Subject
 from acmix_bench.meters.turns import Token, Turns
+from acmix_bench.ops import ran
 from acmix_bench.train import devices
 
 Clock = Callable[[], float]
@@ -45,6 +46,7 @@ class _Timed:
     subject: Subject
     step: Step
     first_seconds: float
+    kernels: list[str]
     stable: bool
     calls: int
     peak_bytes: int | None
@@ -80,6 +82,7 @@ def alternate(
             results.append(one)
             continue
         values = {"seconds": one.seconds, "calls": one.calls, "batch": batch, "stopped": stopped}
+        values |= {"kernels": one.kernels}  # of the operators' attention
         values |= {"first_seconds": one.first_seconds, "warmed_up": one.stable, "peak_bytes": one.peak_bytes}
         values |= {"halved_by": list(dict.fromkeys(halved_by))} if halved_by else {}
         if number == 0 and isinstance(second, _Timed):
@@ -99,7 +102,8 @@ def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock, halved_
         step, release = made if isinstance(made, tuple) else (made, lambda: None)
         if not callable(step) or not callable(release):
             raise UserError(f"a timing must give a step to be called, and gave {made!r:.40}")
-        first = seconds_of(step, 1, subject.device, clock)
+        with ran.watched() as kernels:
+            first = seconds_of(step, 1, subject.device, clock)
         limit = clock() + subject.protocol["seconds"] / 2
         warm_up = [seconds_of(step, 1, subject.device, clock)]
         while clock() < limit and not _is_stable(warm_up):
@@ -116,6 +120,7 @@ def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock, halved_
         subject=subject,
         step=step,
         first_seconds=first,
+        kernels=sorted(kernels),
         stable=_is_stable(warm_up),
         calls=calls,
         peak_bytes=peak_bytes,

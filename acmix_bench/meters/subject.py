@@ -16,8 +16,10 @@ from acmix_bench import backbones, data, heads, meters, tasks
 from acmix_bench.backbones.build import build, operators
 from acmix_bench.errors import UserError
 from acmix_bench.meters.shapes import ShapesOnly, Unwritten
+from acmix_bench.ops import flex, natten
 from acmix_bench.spec.cell import Cell
 from acmix_bench.spec.experiment import Case
+from acmix_bench.spec.meter import Meter
 from acmix_bench.spec.variant import Variant
 from acmix_bench.train import devices
 
@@ -73,7 +75,7 @@ class Subject:
         return replace(self, variant=self.variant.model_copy(update={"implementation": "reference"}))
 
     def in_torch(self) -> Subject:
-        """The same variant in torch's operations where it would run in C++: the same on every machine."""
+        """The same variant in torch's operations where it would run in C++ or another kernel: the same everywhere."""
         if self.variant.implementation in ("native", "reference"):
             return self
         return replace(self, variant=self.variant.model_copy(update={"implementation": "production"}))
@@ -128,7 +130,7 @@ class Subject:
             from acmix_bench.backbones.fuse import fuse
 
             model = fuse(model)
-        if runs.compiles:
+        if runs.compiles in ("operators", "network"):
             for module in [model] if runs.compiles == "network" else operators(model):
                 module.compile()
         return model
@@ -191,6 +193,8 @@ def try_out(cell: Cell, splits: data.Splits | None = None) -> None:
         if meter.reads_data and splits is None:
             data.load(case.data, case.image_size, cell.protocol["data_root"])
         devices.refuse_dtype(subject.device, cell.protocol.get("dtype", "float32"))
+        if reason := _refused_by_kernel(subject, meter):
+            raise UserError(f"implementation={variant.implementation} does not serve this: {reason}")
         if case.head and place == "meta":
             _run_hollow(subject)
         else:
@@ -203,8 +207,16 @@ def try_out(cell: Cell, splits: data.Splits | None = None) -> None:
         raise
 
 
+def _refused_by_kernel(subject: Subject, meter: Meter) -> str | None:
+    """Why the kernel that a variant insists on does not serve a meter that runs on the device."""
+    device, back_end = subject.device, {"flex": flex, "natten": natten}.get(subject.variant.implementation)
+    if back_end is None or "device" not in meter.reads:
+        return None
+    return back_end.why_not(device.type, subject.dtype, trains=meter.trains)
+
+
 def _run_hollow(subject: Subject) -> None:
     """Run the sizes of a dense network, which may sort fixed boxes by their values, as the meta device cannot."""
-    model, images = subject.hollow().eval(), subject.images(1, "cpu")
+    model, images = subject.in_torch().hollow().eval(), subject.images(1, "cpu")
     with torch.no_grad(), ShapesOnly([*model.parameters(), *model.buffers(), images]):
         model(images)

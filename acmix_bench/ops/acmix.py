@@ -8,11 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from acmix_bench.errors import ShapeError
-from acmix_bench.ops import attention, cost, reference
+from acmix_bench.ops import attention, cost, flex, natten, ran, reference
 from acmix_bench.ops.convolution import Axes, ConvolutionPath
 from acmix_bench.ops.mix import Kind, Mix, Paths
 from acmix_bench.ops.native import kernels
 from acmix_bench.ops.native import operators as native
+
+# Local attention by the implementation that an operator is made in. The others take C++ where it serves the case
+# (auto, native), and else gather and attend.
+BACK_ENDS = {
+    "reference": reference.local_attention,
+    "flex": flex.local_attention,
+    "natten": natten.local_attention,
+}
 
 
 class ACmix(nn.Module):
@@ -79,7 +87,9 @@ class ACmix(nn.Module):
             out = self.convolution(qkv_BHWc)
         else:
             attended = self._attend(qkv_BHWc, is_native=is_native)
-            out = attended if self.paths == "attention" else self.mix(attended, self.convolution, qkv_BHWc)
+            # What is left of whole tiles has gaps, which the mix reads as well.
+            is_alone = self.paths == "attention"
+            out = attended.contiguous() if is_alone else self.mix(attended, self.convolution, qkv_BHWc)
         return out.permute(0, 3, 1, 2)
 
     def _is_native(self, x: Tensor) -> bool:
@@ -100,8 +110,9 @@ class ACmix(nn.Module):
         height, width = qkv_BHWc.shape[1:3]
         position = attention.project_coordinates(self.position, height, width).to(qkv_BHWc.dtype)
         if is_native:
+            ran.note("acmix_bench.local_attention")
             return native.local_attention(qkv_BHWc, position, **sizes)
-        attend = reference.local_attention if self.implementation == "reference" else attention.local_attention
+        attend = BACK_ENDS.get(self.implementation, attention.local_attention)
         q, k, v = qkv_BHWc.chunk(3, dim=-1)
         return attend(q, k, v, position, **sizes)
 
@@ -116,6 +127,7 @@ class ACmix(nn.Module):
 
     def _at_once(self, x: Tensor) -> Tensor:
         """The whole operator in one call of C++, for inference: q, k and v are never in memory."""
+        ran.note("acmix_bench.operator")
         factor = path = None
         lanes = kernels.lanes_of(x.dtype, self.channels // self.heads)
         if self.paths == "both":

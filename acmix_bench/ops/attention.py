@@ -11,20 +11,21 @@ Nothing of size window^2 * C * H * W is made here, for two reasons:
    keys once is enough: score(i, j) = d^-1/2 q_i . (k_j - p_j).
 2. All the queries of a tile share one set of keys, so a tile is one dense attention with a mask,
    which `scaled_dot_product_attention` runs as matrix products. The tiles of a few images at a time
-   are gathered and attended to, so that on a CPU they are still in the cache.
+   are gathered and attended to, so that on a CPU they are still in the cache, and nowhere take much memory.
 
 A reflected pixel is a pixel of the map that stands in the window a second time. When one tile covers
 the whole map it is therefore counted instead of copied: a key that occurs m times in the window gets
 log(m) added to its score, and one that does not occur gets -inf.
 
 Shape letters: B batch, C channels, N heads, d = C / N, H W map, h w query grid (strided), T tile edge,
-L queries of a tile, S keys of a tile.
+t tiles of a map, L queries of a tile, S keys of a tile.
 """
 
 from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,10 +34,17 @@ from torch import Tensor, nn
 
 from acmix_bench.ops.reflection import check_window, reflect
 from acmix_bench.ops.remember import constant
+from acmix_bench.ops.sdpa import aligned, attend
 
-# Both were measured on two x86 cores (docs/fast.md, "The tile rule"), and move nothing but the speed.
-GATHER_COST = 16  # of one key and its value, in queries that attend to it
-GATHERED_BYTES = 2 << 20  # of keys at one time on a CPU; as many values come on top
+# Of one key and its value, in queries that attend to it, by kind of device. Moves nothing but the speed.
+# cpu: measured on two x86 cores (docs/fast.md, "The tile rule"). Others: not fitted yet, the CPU's;
+# examples/fit_tile_rule.py measures a device and tells its constant.
+GATHER_COST = {"cpu": 16}
+
+# Of keys at one time; as many values come on top. On a CPU what fits into a core's cache (measured likewise), elsewhere
+# enough tiles to keep thousands of blocks busy in every call, and little beside a GPU's memory.
+GATHERED_BYTES = {"cpu": 2 << 20}
+GATHERED_ELSEWHERE = 256 << 20
 
 
 def project_coordinates(projection: nn.Linear, height: int, width: int) -> Tensor:
@@ -66,49 +74,38 @@ def local_attention(
     check_window(height, width, window)
     key = (k.unflatten(-1, (heads, -1)) - position[:, :, None]).flatten(-2)
     query = q[:, ::stride, ::stride]
-    tile = tile_edge(height, width, window=window, stride=stride)
-    if tile >= max(query.shape[1:3]):
-        return _whole_map(query, key, v, heads=heads, window=window, stride=stride)
-    images = len(q)
-    if _by_image():
-        tiles = math.ceil(query.shape[1] / tile) * math.ceil(query.shape[2] / tile)
-        images = max(1, _tiles_at_once(query, tile, window=window, stride=stride) // tiles)
-    parts = zip(query.split(images), key.split(images), v.split(images), strict=True)
-    return _joined([_tiled(*part, heads=heads, window=window, stride=stride, tile=tile) for part in parts])
+    tile = tile_edge(height, width, window=window, stride=stride, device=q.device.type)
+    run = _whole_map if tile >= max(query.shape[1:3]) else partial(_tiled, tile=tile)
+    return run(query, key, v, heads=heads, window=window, stride=stride)
 
 
-def tile_edge(height: int, width: int, *, window: int, stride: int) -> int:
+def tile_edge(height: int, width: int, *, window: int, stride: int, device: str = "cpu") -> int:
     """Choose the tile edge that costs least: large tiles share keys, small ones waste fewer scores.
 
     A tile of T x T queries reads ((T - 1) stride + window)^2 keys. Each key costs one score for every query of
     the tile, and `GATHER_COST` more to fetch. A tile that covers the map gathers nothing, and has H W keys.
     """
     h, w = math.ceil(height / stride), math.ceil(width / stride)
-    largest = max(h, w)
+    largest, gather_cost = max(h, w), GATHER_COST.get(device, GATHER_COST["cpu"])
     cheapest, edge = h * w * height * width, largest
     for tile in range(min(largest - 1, 4 * window), 0, -1):
         keys = ((tile - 1) * stride + window) ** 2
-        cost = math.ceil(h / tile) * math.ceil(w / tile) * keys * (tile**2 + GATHER_COST)
+        cost = math.ceil(h / tile) * math.ceil(w / tile) * keys * (tile**2 + gather_cost)
         if cost < cheapest:
             cheapest, edge = cost, tile
     return edge
 
 
-def _tiles_at_once(query: Tensor, tile: int, *, window: int, stride: int) -> int:
-    """How many tiles' keys may be gathered together."""
-    if query.device.type != "cpu":
-        return query.numel()
-    keys = ((tile - 1) * stride + window) ** 2
-    return max(1, GATHERED_BYTES // (keys * query.shape[-1] * query.element_size()))
-
-
-def _by_image() -> bool:
-    """Whether an image's tiles stay together. Each part would get a gradient, or compiled code, for the whole map."""
-    return torch.is_grad_enabled() or torch.compiler.is_compiling()
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
+def _at_once(tiles: int, tile_bytes: int, device: str) -> tuple[int, int]:
+    """How many images are gathered together, and how many tiles of an image, where one alone is too large."""
+    bound = GATHERED_BYTES.get(device, GATHERED_ELSEWHERE)
+    image = tiles * tile_bytes
+    if image <= bound:
+        return bound // image, tiles
+    # Each part of an image would get a gradient, or compiled code, for the whole map.
+    stays_whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    parts = math.ceil(image / (max(bound, GATHERED_ELSEWHERE) if stays_whole else bound))
+    return 1, math.ceil(tiles / parts)
 
 
 def _whole_map(query: Tensor, key: Tensor, value: Tensor, *, heads: int, window: int, stride: int) -> Tensor:
@@ -116,29 +113,34 @@ def _whole_map(query: Tensor, key: Tensor, value: Tensor, *, heads: int, window:
     batch, h, w, channels = query.shape
     height, width = key.shape[1:3]
     mask_LS = _map_mask(height, width, window, stride, query.dtype, query.device)
-    out_BNLd = F.scaled_dot_product_attention(
-        _heads(query, heads), _heads(key, heads), _heads(value, heads), attn_mask=mask_LS
-    )
+    out_BNLd = attend(_heads(query, heads), _heads(key, heads), _heads(value, heads), mask_LS)
     return out_BNLd.transpose(1, 2).reshape(batch, h, w, channels)
 
 
 def _tiled(query: Tensor, key: Tensor, value: Tensor, *, heads: int, window: int, stride: int, tile: int) -> Tensor:
     """One attention a tile: its keys are gathered once, and one mask serves all tiles."""
     batch, h, w, channels = query.shape
+    height, width = key.shape[1:3]
     tiles_y, tiles_x = math.ceil(h / tile), math.ceil(w / tile)
-    index = _tile_pixels(batch, *key.shape[1:3], tile, window, stride, query.device)
+    tiles, is_flat = tiles_y * tiles_x, _takes_rows(query.device)
     mask_LS = _tile_mask(tile, window, stride, query.dtype, query.device)
-    key, value = key.flatten(0, 2), value.flatten(0, 2)
+    keys = mask_LS.shape[1]
+    images, some = _at_once(tiles, keys * channels * query.element_size(), query.device.type)
+    pixels = _tile_pixels(min(images, batch) if is_flat else 1, height, width, tile, window, stride, query.device)
     if h % tile or w % tile:  # queries past the edge are zeros; they attend to something and are dropped at the end
         query = F.pad(query, (0, 0, 0, tiles_x * tile - w, 0, tiles_y * tile - h))
     query_BtLC = (
         query.reshape(batch, tiles_y, tile, tiles_x, tile, channels)
         .transpose(2, 3)
-        .reshape(batch * tiles_y * tiles_x, tile * tile, channels)
+        .reshape(batch, tiles, tile * tile, channels)
     )
-    tiles = len(query_BtLC) if _by_image() else _tiles_at_once(query, tile, window=window, stride=stride)
-    parts = zip(query_BtLC.split(tiles), index.split(tiles * mask_LS.shape[1]), strict=True)
-    out_BtLC = _joined([_attend(part, key, value, pixels, mask_LS, heads=heads) for part, pixels in parts])
+    outs = []
+    for q, *maps in zip(*(x.split(images) for x in (query_BtLC, key.flatten(1, 2), value.flatten(1, 2))), strict=True):
+        rows = len(q) if is_flat else 1
+        k, v = (x.reshape(len(q) // rows, -1, channels) for x in maps)
+        parts = zip(q.split(some, 1), pixels[: rows * tiles * keys].split(rows * some * keys), strict=True)
+        outs += [_attend(part.flatten(0, 1), k, v, which, mask_LS, heads=heads) for part, which in parts]
+    out_BtLC = torch.cat(outs) if len(outs) > 1 else outs[0]
     out = out_BtLC.reshape(batch, tiles_y, tiles_x, tile, tile, channels).transpose(2, 3)
     return out.reshape(batch, tiles_y * tile, tiles_x * tile, channels)[:, :h, :w]
 
@@ -147,15 +149,26 @@ def _attend(query_tLC: Tensor, key: Tensor, value: Tensor, pixels: Tensor, mask_
     """(t, L, C): gather the keys and values of some tiles, and attend to them.
 
     Args:
-        key, value: (B H W, C), of which `pixels` (t S,) says which to take.
+        key, value: (g, pixels, C), of each of which `pixels` says which to take.
     """
-    gathered = [x.index_select(0, pixels) for x in (key, value)]
+    gathered = [_taken(x, pixels) for x in (key, value)]
     key_tSC, value_tSC = (x.reshape(len(query_tLC), -1, x.shape[-1]) for x in gathered)
     with _gathering_again(list(zip(gathered, (key, value), strict=True)), pixels):
-        out_tNLd = F.scaled_dot_product_attention(
-            _heads(query_tLC, heads), _heads(key_tSC, heads), _heads(value_tSC, heads), attn_mask=mask_LS
-        )
+        out_tNLd = attend(_heads(query_tLC, heads), _heads(key_tSC, heads), _heads(value_tSC, heads), mask_LS)
     return out_tNLd.transpose(1, 2).flatten(2)
+
+
+def _takes_rows(device: torch.device) -> bool:
+    """Whether pixels of several images are taken as rows of one matrix. Elsewhere one image's index serves them all."""
+    return device.type == "cpu"
+
+
+def _taken(x: Tensor, pixels: Tensor) -> Tensor:
+    """Some pixels of every map of (g, P, C): (g, len(pixels), C), or (len(pixels), C) of a single map.
+
+    A CPU takes the rows of a matrix twice as fast, and adds to them four times as fast.
+    """
+    return x.flatten(0, 1).index_select(0, pixels) if len(x) == 1 else x.index_select(1, pixels)
 
 
 def _gathering_again(pairs: list[tuple[Tensor, Tensor]], index: Tensor) -> AbstractContextManager[Any]:
@@ -176,7 +189,7 @@ def _gathering_again(pairs: list[tuple[Tensor, Tensor]], index: Tensor) -> Abstr
         if isinstance(packed, Tensor):
             return packed
         source, *view = packed
-        return source.index_select(0, index).as_strided(*view)
+        return _taken(source, index).as_strided(*view)
 
     return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
@@ -196,15 +209,19 @@ def _coordinates(height: int, width: int, dtype: torch.dtype, device: torch.devi
 
 @constant
 def _tile_pixels(
-    batch: int, height: int, width: int, tile: int, window: int, stride: int, device: torch.device
+    images: int, height: int, width: int, tile: int, window: int, stride: int, device: torch.device
 ) -> Tensor:
-    """(B tiles S,): where the keys of every tile of every image stand among all pixels of the batch."""
+    """(images t S,): where the keys of every tile stand among the pixels of so many images.
+
+    A CPU adds to whole rows, in the backward pass, where the index has 64 bits.
+    """
     rows, columns = (
         _tile_coordinates(size, math.ceil(size / stride / tile), tile, window=window, stride=stride, device=device)
         for size in (height, width)
     )
-    image = torch.arange(batch, device=device)[:, None, None, None, None] * (height * width)
-    return (image + rows[:, None, :, None] * width + columns[None, :, None, :]).flatten()
+    image = torch.arange(images, device=device)[:, None, None, None, None] * (height * width)
+    pixels = (image + rows[:, None, :, None] * width + columns[None, :, None, :]).flatten()
+    return pixels if _takes_rows(device) else pixels.int()
 
 
 def _tile_coordinates(size: int, tiles: int, tile: int, *, window: int, stride: int, device: torch.device) -> Tensor:
@@ -218,24 +235,24 @@ def _tile_coordinates(size: int, tiles: int, tile: int, *, window: int, stride: 
 
 @constant
 def _tile_mask(tile: int, window: int, stride: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(T^2, S): 0 where the key is in the query's window, -inf elsewhere."""
+    """(T^2, S), aligned: 0 where the key is in the query's window, -inf elsewhere."""
     start = torch.arange(tile, device=device) * stride
     offset = torch.arange((tile - 1) * stride + window, device=device)
     inside = (offset[None, :] >= start[:, None]) & (offset[None, :] < start[:, None] + window)
     both = inside[:, None, :, None] & inside[None, :, None, :]
     mask = torch.zeros(both.shape, dtype=dtype, device=device)
-    return mask.masked_fill(~both, -math.inf).reshape(tile * tile, -1)
+    return aligned(mask.masked_fill(~both, -math.inf).reshape(tile * tile, -1))
 
 
 @constant
 def _map_mask(height: int, width: int, window: int, stride: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(h w, H W): log of how often each pixel stands in each query's window, reflections included."""
-    counts = []
+    """(h w, H W), aligned: log of how often each pixel stands in each query's window, reflections included."""
+    counts, exact = [], torch.promote_types(dtype, torch.float32)
     for size in (height, width):
         start = torch.arange(0, size, stride, device=device)
         wanted = start[:, None] + torch.arange(window, device=device) - window // 2
         occurs = reflect(wanted, size)[:, :, None] == torch.arange(size, device=device)
-        counts.append(occurs.sum(1).to(dtype).log())
+        counts.append(occurs.sum(1).to(exact).log())
     rows, columns = counts
     mask = rows[:, None, :, None] + columns[None, :, None, :]
-    return mask.reshape(-1, height * width)
+    return aligned(mask.reshape(-1, height * width).to(dtype))

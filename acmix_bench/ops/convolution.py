@@ -27,14 +27,15 @@ class Axes(TypedDict, total=False):
     `shift`: move the taps by a grouped convolution, or by slicing and adding. `kernel`: whether the grouped convolution
     trains; a fixed one is a buffer, not a parameter. `init`: start it as the shift, or at random (Kaiming).
     `kernel_size`: k, odd. `implementation`: C++ (native), torch's operations (production), C++ where it serves the case
-    and else torch's (auto), or the formulas as they stand (reference).
+    and else torch's (auto), or the formulas as they stand (reference). `flex` and `natten` are ways of local attention;
+    this path runs in torch's operations then.
     """
 
     kernel_size: int
     shift: Literal["tensor", "group"]
     kernel: Literal["fixed", "learned"]
     init: Literal["shift", "random"]
-    implementation: Literal["auto", "native", "production", "reference"]
+    implementation: Literal["auto", "native", "production", "reference", "flex", "natten"]
 
 
 class ConvolutionPath(nn.Module):
@@ -206,8 +207,13 @@ def fold(weight: Tensor, kernel: Tensor) -> Tensor:
 
 
 def gather_groups(maps: Tensor, inputs: int) -> Tensor:
-    """Bring the `inputs` values of each group together: channel j * d + e of (B, H, W, i * d) becomes e * i + j."""
-    return F.channel_shuffle(maps.permute(0, 3, 1, 2), inputs).permute(0, 2, 3, 1)
+    """Bring the `inputs` values of each group together: channel j * d + e of (B, H, W, i * d) becomes e * i + j.
+
+    torch's shuffle is the faster one on a CPU; elsewhere, and compiled, it gives up channels-last.
+    """
+    if maps.device.type == "cpu" and not torch.compiler.is_compiling():
+        return F.channel_shuffle(maps.permute(0, 3, 1, 2), inputs).permute(0, 2, 3, 1)
+    return maps.unflatten(-1, (inputs, -1)).transpose(-1, -2).flatten(-2)
 
 
 def shift_and_sum(maps_BHWdm: Tensor, *, outputs: int, kernel_size: int, stride: int) -> Tensor:
@@ -221,7 +227,11 @@ def shift_and_sum(maps_BHWdm: Tensor, *, outputs: int, kernel_size: int, stride:
 
 
 def convolve_groups(maps_BHWc: Tensor, kernel: Tensor, bias: Tensor | None = None, *, stride: int) -> Tensor:
-    """Convolve each group of maps with zero padding k // 2: (B, h, w, C)."""
+    """Convolve each group of maps with zero padding k // 2: (B, h, w, C), contiguous.
+
+    In float64, and where a group has one map, CUDA's kernels leave channels-last.
+    """
     groups = maps_BHWc.shape[-1] // kernel.shape[1]
     x, pad = maps_BHWc.permute(0, 3, 1, 2), kernel.shape[-1] // 2
-    return F.conv2d(x, kernel, bias, stride=stride, padding=pad, groups=groups).permute(0, 2, 3, 1)
+    out = F.conv2d(x, kernel, bias, stride=stride, padding=pad, groups=groups)
+    return out.permute(0, 2, 3, 1).contiguous()

@@ -16,6 +16,7 @@ from acmix_bench.ops import reference
 from acmix_bench.ops.convolution import Axes, ConvolutionPath
 from acmix_bench.ops.cost import STAGES
 from acmix_bench.ops.mix import Kind, Mix, Paths
+from acmix_bench.ops.sdpa import attend
 
 
 class GlobalACmix(nn.Module):
@@ -79,9 +80,9 @@ class GlobalACmix(nn.Module):
         return self.norm(self.sr(image).flatten(2).transpose(1, 2))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        attend = reference.attention if self.implementation == "reference" else F.scaled_dot_product_attention
+        run = reference.attention if self.implementation == "reference" else attend
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
-        return attend(q, k, v).transpose(1, 2).flatten(2)
+        return run(q, k, v).transpose(1, 2).flatten(2)
 
     def _maps(self, q: Tensor, kv: Tensor, height: int, width: int) -> Tensor:
         """What the convolution path sees: q, k and v of every pixel, (B, H, W, 3C)."""

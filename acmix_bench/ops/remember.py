@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Training at many sizes asks for hundreds of sets; the largest, the index of the tiles of a map of 200x334, takes 4 MB
-# an image.
+# Training at many sizes asks for hundreds of sets; the largest, the index of the tiles of a map of 200x334, takes 4 MB.
 KEPT_BYTES = 256 << 20
 
 
@@ -33,7 +32,7 @@ class Tensors:
 
     @property
     def bytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self._kept.values())
+        return sum(tensor.untyped_storage().nbytes() for tensor in self._kept.values())
 
 
 KEPT = Tensors()

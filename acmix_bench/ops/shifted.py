@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from acmix_bench.ops.remember import constant
+from acmix_bench.ops.sdpa import row_length
 
 Sides = tuple[int, int]  # rows, columns
 
@@ -44,7 +45,11 @@ def of_the_map(x: Tensor, height: int, width: int, shift: Sides) -> Tensor:
 
 
 def mask_of(x: Tensor, window: Sides, shift: Sides) -> Tensor | None:
-    """What keeps apart the parts of each window of a padded and rolled map: (V, L, L), or None where no roll was."""
+    """What keeps apart the parts of each window of a padded and rolled map, or None where no roll was.
+
+    Returns:
+        (V, L, S), S being `row_length(L)`: what stands behind L in a row is spare.
+    """
     return _mask(*x.shape[1:3], window, shift, x.dtype, x.device) if any(shift) else None
 
 
@@ -57,4 +62,5 @@ def _mask(height: int, width: int, window: Sides, shift: Sides, dtype: torch.dty
     part = from_rows[:, None] * 2 + from_columns
     part_VL = part.unflatten(0, (-1, window[0])).unflatten(2, (-1, window[1])).transpose(1, 2).flatten(2).flatten(0, 1)
     apart = part_VL[:, :, None] != part_VL[:, None, :]
-    return torch.zeros(apart.shape, dtype=dtype, device=device).masked_fill(apart, -100.0)
+    mask = torch.zeros(apart.shape, dtype=dtype, device=device).masked_fill(apart, -100.0)
+    return F.pad(mask, (0, row_length(mask.shape[2]) - mask.shape[2]))

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acmix_bench.ops import reference
 from acmix_bench.ops.convolution import Axes, ConvolutionPath
 from acmix_bench.ops.cost import STAGES
 from acmix_bench.ops.mix import Kind, Mix, Paths
+from acmix_bench.ops.remember import constant
+from acmix_bench.ops.sdpa import attend, row_length
 from acmix_bench.ops.shifted import Sides, mask_of, of_the_map, rolled, rolled_back, whole_windows
 
 
@@ -74,10 +75,13 @@ class WindowACmix(nn.Module):
         return rolled_back(self.mix(attended, self.convolution, qkv), shift)
 
     def _attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
-        attend = reference.window_attention if self.implementation == "reference" else window_attention
-        bias_LLN = self.relative_position_bias_table[relative_positions(self.window_size, qkv.device)]
-        bias = bias_LLN.permute(2, 0, 1).to(qkv.dtype)
-        return attend(qkv, bias, mask, heads=self.heads, window_size=self.window_size)
+        bias_LSN = self.relative_position_bias_table[relative_positions(self.window_size, qkv.device)]
+        bias = bias_LSN.permute(2, 0, 1).to(qkv.dtype).contiguous()
+        if self.implementation != "reference":
+            return window_attention(qkv, bias, mask, heads=self.heads, window_size=self.window_size)
+        bias = bias[..., : bias.shape[1]]
+        mask = None if mask is None else mask[..., : mask.shape[1]]
+        return reference.window_attention(qkv, bias, mask, heads=self.heads, window_size=self.window_size)
 
     def macs(self, x: Tensor, shift: Sides = (0, 0)) -> dict[str, int]:
         """Multiply-adds of one image by stage. The output projection is the rest."""
@@ -101,8 +105,8 @@ def window_attention(
 
     Args:
         qkv: (B, H, W, 3C), whole windows, each of q, k and v head-major.
-        bias: (N, L, L), added to the scores of every window.
-        mask: (V, L, L), added to those of window v of every map, or None.
+        bias: (N, L, S), added to the scores of every window, S being `row_length(L)`: what stands behind L is spare.
+        mask: (V, L, S), added to those of window v of every map, or None.
 
     Returns:
         (B, H, W, C).
@@ -114,23 +118,22 @@ def window_attention(
     # Windows and heads share one dimension where there is a mask, so that one mask serves the whole batch.
     q, k, v = windows.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, batch, y * x, heads, pixels, -1)
     if mask is None:
-        out = F.scaled_dot_product_attention(
-            q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), attn_mask=bias[None].expand(batch * y * x, -1, -1, -1)
-        )
+        every = bias[None, ..., :pixels].expand(batch * y * x, -1, -1, -1)
+        out = attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), every)
     else:
         both = (mask[:, None] + bias).flatten(0, 1)
-        out = F.scaled_dot_product_attention(
-            q.flatten(1, 2), k.flatten(1, 2), v.flatten(1, 2), attn_mask=both[None].expand(batch, -1, -1, -1)
-        )
+        every = both[None, ..., :pixels].expand(batch, -1, -1, -1)
+        out = attend(q.flatten(1, 2), k.flatten(1, 2), v.flatten(1, 2), every)
     out = out.reshape(batch, y, x, heads, rows, columns, -1).permute(0, 1, 4, 2, 5, 3, 6)
     return out.reshape(batch, height, width, channels3 // 3)
 
 
+@constant
 def relative_positions(window_size: tuple[int, int], device: torch.device) -> Tensor:
-    """(L, L): the row of the bias table for each query and key of a window (Swin, section 3.2)."""
+    """(L, S): the row of the bias table for each query and key of a window (Swin, section 3.2), spare ones behind L."""
     rows, columns = window_size
-    y = torch.arange(rows, device=device).repeat_interleave(columns)
-    x = torch.arange(columns, device=device).repeat(rows)
-    dy = y[:, None] - y[None, :] + rows - 1
-    dx = x[:, None] - x[None, :] + columns - 1
+    pixels = torch.arange(row_length(rows * columns), device=device).clamp(max=rows * columns - 1)
+    y, x = pixels // columns, pixels % columns
+    dy = y[: rows * columns, None] - y[None, :] + rows - 1
+    dx = x[: rows * columns, None] - x[None, :] + columns - 1
     return dy * (2 * columns - 1) + dx

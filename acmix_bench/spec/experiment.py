@@ -98,7 +98,7 @@ class Experiment(Value):
     data: str | None = None
     head: str = ""
     size: Size | None = Field(None, description="height and width of a dense task's input, where not image_size")
-    implementation: Literal["native", "production", "reference"] | None = Field(
+    implementation: Literal["native", "production", "flex", "natten", "reference"] | None = Field(
         None, description="run every ACmix row in this one; as each variant says where not set"
     )
     recipe: str = Field("short", description="how models are trained: a name or a YAML file")

@@ -21,12 +21,16 @@ class Implementation:
 
     Attributes:
         fuses: whether the network is fused, for inference alone.
-        compiles: what torch.compile takes: nothing, each operator, or the network.
+        compiles: what torch.compile takes: nothing, each operator, the network, or the attention of each operator.
+        made: whether the operator itself is made so; else it is made as any, and changed once it is built.
+        is_local: whether it is for local attention alone.
     """
 
     summary: str
     fuses: bool = False
-    compiles: Literal["", "operators", "network"] = ""
+    compiles: Literal["", "operators", "network", "attention"] = ""
+    made: bool = False
+    is_local: bool = False
 
     def is_measured_by(self, meter: Meter) -> bool:
         """Whether this meter's number of it says something: a compiled network learns what any other does."""
@@ -37,9 +41,20 @@ class Implementation:
 
 IMPLEMENTATIONS = {
     "auto": Implementation(summary="C++ where it serves the case, and else torch's operations"),
-    "native": Implementation(summary="C++, or an error; local attention alone"),
-    "production": Implementation(summary="torch's operations"),
-    "reference": Implementation(summary="its literal reference, as it was released"),
+    "native": Implementation(summary="C++, or an error; local attention alone", made=True, is_local=True),
+    "production": Implementation(summary="torch's operations", made=True),
+    "flex": Implementation(
+        summary="local attention in torch's flex_attention, or an error; on the CPU inference alone",
+        compiles="attention",
+        made=True,
+        is_local=True,
+    ),
+    "natten": Implementation(
+        summary="local attention in NATTEN where it is installed, or an error; on CUDA; not run yet",
+        made=True,
+        is_local=True,
+    ),
+    "reference": Implementation(summary="its literal reference, as it was released", made=True),
     "compiled": Implementation(summary="torch.compile runs each operator", compiles="operators"),
     "fused": Implementation(summary="alpha, beta and every BatchNorm are folded into weights", fuses=True),
     "fused-compiled": Implementation(summary="fused, then compiled whole", fuses=True, compiles="network"),
@@ -159,8 +174,8 @@ class Variant(Value):
     implementation: Annotated[
         str,
         Axis(
-            meaning="the operator in C++ where it can be, in torch's operations, its literal reference, "
-            "torch.compile's, or for inference a fused network",
+            meaning="the operator in C++ where it can be, in torch's operations, in another kernel of local "
+            "attention, its literal reference, torch.compile's, or for inference a fused network",
             has_effect=lambda v: v.operator == "acmix" or (v.operator == "plain" and v.runs.fuses),
             parameters=(),
             same_as=lambda v: {"implementation": "auto"} if v.implementation != "auto" else None,
