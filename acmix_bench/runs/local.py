@@ -92,15 +92,16 @@ def misfits(cells: Sequence[Cell], timeout: float) -> dict[str, str]:
 def _measure(cells: Sequence[Cell], *, turns: Turns | None, folder: Path | None) -> list[Outcome]:
     import torch._inductor.config
 
-    from acmix_bench.meters import conditions, latency
+    from acmix_bench.meters import conditions, latency, numerics
     from acmix_bench.meters.subject import Subject
 
     torch._inductor.config.compile_threads = 1  # its pool of workers would outlive this process
     if meters.find(cells[0].meter).repeats == "once":
         gc.disable()  # a count is over before its garbage matters
-    meter, protocol, held = meters.find(cells[0].meter), cells[0].protocol, {}
+    meter, protocol = meters.find(cells[0].meter), cells[0].protocol
+    held = numerics.hold(protocol)
     if meter.is_timing:
-        held = conditions.hold(protocol)
+        held |= conditions.hold(protocol)
     elif "threads" in protocol:  # on any cores: pinned, trainings of several sweeps would share the first
         conditions.use_threads(protocol["threads"])
     subjects = [Subject.of(cell, folder) for cell in cells]
