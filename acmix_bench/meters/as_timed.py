@@ -28,6 +28,7 @@ ROUNDED = 8
 # algorithms such as Winograd's too.
 SUMMED = 100
 LEAST = 1e-9  # as of parity in float64
+NOT_FINITE = 1e9  # how far from anything that is
 
 
 def measure(subject: Subject) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def measure(subject: Subject) -> dict[str, Any]:
 
     Returns:
         `checks`: of the network for one image, and of each of its operators for a random input of the size that it has
-        there, the norm of the difference relative to the norm in float64 (1 where it is not finite), and the tolerance:
+        there, the norm of the difference relative to the norm in float64 (1e9 where it is not finite), and the tolerance:
         from how far float64 itself moves when weights and input are nudged by the type's last bit. A gradient jumps
         where a rectifier switches, and as many switch as the output moves: its tolerance is at least the root of that.
     """
@@ -120,7 +121,7 @@ def _placed(value: Any, subject: Subject) -> Any:
 def _apart(ours: Sequence[Tensor], true: Sequence[Tensor]) -> list[float]:
     """Of each tensor how far it is from the true one, relative to that."""
     found = [((a - b).norm() / b.norm()).item() for a, b in zip(ours, true, strict=True)]
-    return [each if math.isfinite(each) else 1.0 for each in found]
+    return [each if math.isfinite(each) else NOT_FINITE for each in found]
 
 
 def _nudged(model: nn.Module, bits: int) -> nn.Module:
