@@ -14,7 +14,7 @@ class OnGpu:
 
     `host_share` is the time in which the host handed out a step's work, over the step's own; about 1 means that the GPU
     waited for it. Blocks are counted that were seen throttled, and those of them that were left out. `clock_mhz` is the
-    lowest and highest seen, `unsettled` counts the processes in which it had not settled when timing began.
+    lowest and highest seen, `unsettled` counts those of its processes in which it had not settled when timing began.
     """
 
     host_share: float
@@ -24,6 +24,7 @@ class OnGpu:
     blocks: int
     clock_mhz: tuple[float, float] | None
     unsettled: int
+    processes: int
 
 
 def on_gpu(values: Sequence[Mapping[str, Any]]) -> OnGpu | None:
@@ -43,4 +44,5 @@ def on_gpu(values: Sequence[Mapping[str, Any]]) -> OnGpu | None:
         blocks=left_out + sum(len(one["seconds"]) for one in values),
         clock_mhz=(min(clocks), max(clocks)) if clocks else None,
         unsettled=sum(one.get("clock_settled") is False for one in values),
+        processes=len(values),
     )

@@ -36,7 +36,7 @@ def measure(subject: Subject) -> dict[str, Any]:
 
     Returns:
         `checks`: of the network for one image, and of each of its operators for a random input of the size that it has
-        there, the norm of the difference relative to the norm in float64 (1e9 where it is not finite), and the tolerance:
+        there, the norm of the difference relative to that in float64 (1e9 where it is not finite), and the tolerance:
         from how far float64 itself moves when weights and input are nudged by the type's last bit. A gradient jumps
         where a rectifier switches, and as many switch as the output moves: its tolerance is at least the root of that.
     """

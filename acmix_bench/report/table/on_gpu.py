@@ -51,8 +51,9 @@ def gpu_notes(comparison: Comparison) -> list[str]:
             if high <= MOVES * low
             else f"The GPU's clock moved between {low:.0f} and {high:.0f} MHz; nvidia-smi --lock-gpu-clocks holds it."
         )
-    if unsettled := sum(gpu.unsettled for _, gpu in timings):
-        notes.append(f"In {unsettled} of {len(timings)} warm-ups of five seconds the clock did not settle.")
+    if any(gpu.unsettled for _, gpu in timings):
+        unsettled, processes = (max(getattr(gpu, what) for _, gpu in timings) for what in ("unsettled", "processes"))
+        notes.append(f"In {unsettled} of {processes} processes the clock had not settled after five seconds.")
     return notes
 
 
