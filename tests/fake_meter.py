@@ -27,6 +27,8 @@ def answer_one(cell: Cell) -> Outcome:
     label, repeat = cell.row.label, cell.repeat
     if cell.meter == "parity":
         return Outcome(status="ok", values={"shapes": {}, "operations": []})
+    if cell.meter == "as_timed":
+        return Outcome(status="ok", values={"checks": {"output": {"difference": 1e-6, "tolerance": 1e-5}}})
     if cell.meter == "params":
         return Outcome(status="ok", values={"parameters": 1000})
     if cell.meter == "macs":

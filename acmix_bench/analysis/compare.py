@@ -14,6 +14,7 @@ from statistics import fmean, median, stdev
 from typing import Any, TypeVar
 
 from acmix_bench import meters, stats
+from acmix_bench.analysis.on_gpu import OnGpu, on_gpu
 from acmix_bench.analysis.single_factor import withheld_reason
 from acmix_bench.runs.record import Record, Run
 from acmix_bench.spec.cell import Row
@@ -31,7 +32,8 @@ class Timing:
     `rate` is in images a second, `speedup` the rate over the baseline's. `noise_floor` is the smallest difference from
     1 that can be told, from the control: a second copy of the baseline. `efficiency` is the rate over that of a dense
     matrix product with as many multiply-adds. `not_warm` counts the processes whose warm-up ended with its time, not
-    with equal steps. `halved_by` are the rows that ran out of memory, for which the batch of all was halved.
+    with equal steps. `halved_by` are the rows that ran out of memory, for which the batch of all was halved. `gpu` is
+    what else there is to tell of a timing on a GPU.
     """
 
     rate: Estimate
@@ -44,6 +46,7 @@ class Timing:
     stopped: Mapping[str, int]
     not_warm: int
     halved_by: tuple[str, ...] = ()
+    gpu: OnGpu | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,13 +158,8 @@ def compare(run: Run) -> Comparison:
 
 def withheld_of(run: Run) -> dict[str, str | None]:
     """Why each row's timings are not shown; None where nothing speaks against them."""
-    parity = {
-        label: [record for record in records if record.cell.meter == "parity"]
-        for label, records in _by_label(run).items()
-    }
-    rows = run.plan.rows
-    firsts = baselines_of(rows)
-    return {row.label: withheld_reason(row, firsts[row.case], parity) for row in rows}
+    records, firsts = _by_label(run), baselines_of(run.plan.rows)
+    return {row.label: withheld_reason(row, firsts[row.case], records) for row in run.plan.rows}
 
 
 def _by_label(run: Run) -> dict[str, list[Record]]:
@@ -216,6 +214,7 @@ def _timing(records: list[Record], baseline: list[Record] | None, meter: str, co
         stopped=Counter(record.values["stopped"] for record in ours.values()),
         not_warm=sum(not record.values["warmed_up"] for record in ours.values()),
         halved_by=tuple(dict.fromkeys(row for record in ours.values() for row in record.values.get("halved_by", ()))),
+        gpu=on_gpu([record.values for record in ours.values()]),
     )
 
 

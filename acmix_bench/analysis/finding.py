@@ -177,7 +177,10 @@ def _gone(label: str, metric: str, base: float, note: str, unit: Unit = "count")
 
 
 class _Metric(NamedTuple):
-    """An exact metric. Peak bytes hold for the conditions of a timing only, all others for any."""
+    """An exact metric. Peak bytes hold for the conditions of a timing only, all others for any.
+
+    On a GPU the card and its libraries are among them: cuDNN's workspaces count, and each build takes others.
+    """
 
     name: str
     meter: str
@@ -194,10 +197,25 @@ def _exact_values(records: list[Record]) -> dict[_Metric, float]:
             gated = [metric for metric in meter.metrics if metric.gated]
             values |= {_Metric(key, name): n for metric in gated for key, n in metric.numbers(record.values).items()}
         elif record.values.get("peak_bytes") is not None:
-            held = (record.cell.protocol.get(key) for key in ("device", "dtype", "layout"))
-            metric = _Metric(f"{name} peak_bytes", name, (record.values["batch"], *held))
+            keys = ("device", "dtype", "layout", "products", "cudnn_benchmark")
+            held = (record.values["batch"], *(record.cell.protocol.get(key) for key in keys), *on_gpu(record))
+            metric = _Metric(f"{name} peak_bytes", name, held)
             values[metric] = record.values["peak_bytes"]
     return values
+
+
+def on_gpu(record: Record) -> list[str]:
+    """The card and the libraries of a timing on a GPU, and torch; nothing on the CPU, whose peaks are counted."""
+    if str(record.cell.protocol.get("device", "cpu")).startswith("cpu"):
+        return []
+    environment = record.environment
+    return [*record.values.get("libraries", []), str(environment.gpu), f"torch {environment.torch}"]
+
+
+def peaks_on(side: Side, meter: str) -> set[tuple[str, ...]]:
+    """On which GPUs and libraries a side's peak bytes were measured."""
+    ours = [record for record in side.records if record.cell.meter == meter and record.status == "ok"]
+    return {tuple(on_gpu(record)) for record in ours if record.values.get("peak_bytes") is not None}
 
 
 def recipes(side: Side, meter: str) -> set[str]:

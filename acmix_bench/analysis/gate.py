@@ -11,7 +11,7 @@ from acmix_bench.analysis.compare import score_of, withheld_of
 from acmix_bench.analysis.finding import Finding, Pair, Side
 from acmix_bench.analysis.thresholds import Thresholds
 from acmix_bench.runs.record import Record, Run
-from acmix_bench.spec.experiment import Case
+from acmix_bench.spec.experiment import ON_DEVICE, Case
 
 
 def unlike(base: Run, head: Run) -> list[str]:
@@ -56,6 +56,11 @@ def not_compared(base: Run, head: Run) -> list[str]:
         for meter in filter(score_of, measured):
             if finding.recipes(pair.base, meter) != finding.recipes(pair.head, meter):
                 lines.append(f"{pair.label}: {meter}: base and head were trained by unlike recipes")
+        for meter in (meter for meter in measured if meters.find(meter).is_speed):
+            theirs_on, ours_on = finding.peaks_on(pair.base, meter), finding.peaks_on(pair.head, meter)
+            if theirs_on and ours_on and not theirs_on & ours_on:
+                unlike = " and ".join(sorted({*min(theirs_on)} ^ {*min(ours_on)}))
+                lines.append(f"{pair.label}: {meter} peak_bytes: not compared across GPUs or libraries ({unlike})")
         for side in (pair.base, pair.head):
             if side.withheld:
                 lines.append(f"{pair.label}: timings of {side.name} are withheld: {side.withheld}")
@@ -87,10 +92,14 @@ def exit_code(found: Iterable[Finding], differences: Sequence[str], *, allowed: 
 def _conditions(run: Run) -> dict[str, Any]:
     """What timings depend on: the machine, torch's math libraries, and what of the protocol any timing reads."""
     libraries = {str(record.values["libraries"]) for record in run.records if "libraries" in record.values}
-    read = dict.fromkeys(
-        key for name in run.plan.experiment.meters if meters.find(name).is_speed for key in meters.find(name).conditions
-    )
-    protocol = {key: getattr(run.plan.experiment.protocol, key) for key in read}
+    speeds = [name for name in run.plan.experiment.meters if meters.find(name).is_speed]
+    read = dict.fromkeys(key for name in speeds for key in meters.find(name).conditions)
+    recorded = {key for record in run.records if record.cell.meter in speeds for key in record.cell.protocol}
+    protocol = {
+        # On the CPU nothing of it is recorded, and by an older version nothing was set.
+        key: getattr(run.plan.experiment.protocol, key) if key in recorded or key not in ON_DEVICE else "not set"
+        for key in read
+    }
     told = {"libraries": " or ".join(sorted(libraries))} if libraries else {}
     return run.plan.environment.facts() | told | protocol
 

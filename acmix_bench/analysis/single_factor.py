@@ -13,15 +13,18 @@ from acmix_bench.spec.variant import AXES
 PARITY = 1e-9
 
 
-def withheld_reason(row: Row, baseline: Row, parity: Mapping[str, Sequence[Record]]) -> str | None:
+def withheld_reason(row: Row, baseline: Row, records: Mapping[str, Sequence[Record]]) -> str | None:
     """Why a row's timings must not be shown; None where nothing speaks against them.
 
     An operator of a user's own claims nothing.
 
     Args:
-        parity: the records of the parity meter by row label.
+        records: of all meters, by row label.
     """
+    parity = {label: _of("parity", records[label]) for label in (row.label, baseline.label)}
     ours, theirs = _values(parity[row.label]), _values(parity[baseline.label])
+    if reason := _not_as_timed(row, _of("as_timed", records[row.label])):
+        return reason
     if ours.get("difference", 0) > PARITY:
         return f"it is not the same function as {ours['claims']}, but differs by {ours['difference']:.1g}"
     if row.variant.is_own:
@@ -46,6 +49,25 @@ def withheld_reason(row: Row, baseline: Row, parity: Mapping[str, Sequence[Recor
     if strange:
         return f"{', '.join(strange)} changed, which {' and '.join(changed) or 'nothing'} does not explain"
     return None
+
+
+def _not_as_timed(row: Row, checks: Sequence[Record]) -> str | None:
+    """What the check in the timed type and on the timed device speaks against; nothing where none was made."""
+    failed = [record for record in checks if record.status not in ("ok", "withheld")]
+    if failed and not row.variant.is_own:
+        return f"it could not be checked as it is timed ({failed[0].reason})"
+    found = _values(checks).get("checks", {})
+    worst = max(found, key=lambda name: found[name]["difference"] / found[name]["tolerance"], default=None)
+    if worst is None or found[worst]["difference"] <= found[worst]["tolerance"]:
+        return None
+    difference, tolerance = found[worst]["difference"], found[worst]["tolerance"]
+    setting = checks[0].cell.protocol
+    where = f"{setting.get('dtype')} on {setting.get('device')}"
+    return f"in {where} its {worst} is {difference:.1g} from that in float64, and may be {tolerance:.1g}"
+
+
+def _of(meter: str, records: Sequence[Record]) -> list[Record]:
+    return [record for record in records if record.cell.meter == meter]
 
 
 def _values(records: Sequence[Record]) -> dict[str, Any]:

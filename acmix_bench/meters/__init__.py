@@ -31,6 +31,12 @@ def _parity(subject: Any) -> dict[str, Any]:
     return measure(subject)
 
 
+def _as_timed(subject: Any) -> dict[str, Any]:
+    from acmix_bench.meters.as_timed import measure
+
+    return measure(subject)
+
+
 def _inference(subject: Any, batch: int) -> Any:
     from acmix_bench.meters.steps import inference
 
@@ -67,9 +73,10 @@ def _ap(subject: Any) -> dict[str, Any]:
     return ap(subject)
 
 
-_MACHINE = ("device", "dtype", "threads")
-_TIMING = (*_MACHINE, "allocator", "layout", "batch", "seconds", "precision")
-_TRAINING = (*_MACHINE, "layout", "data_root", "workers", *Recipe.model_fields)
+_ARITHMETIC = ("device", "dtype", "products", "cudnn_benchmark")
+_MACHINE = (*_ARITHMETIC, "threads")
+_TIMING = (*_MACHINE, "cache", "launch", "allocator", "layout", "batch", "seconds", "precision")
+_TRAINING = (*_MACHINE, "deterministic", "layout", "data_root", "workers", *Recipe.model_fields)
 _DENSE = (*_TRAINING, *(name for name in DenseRecipe.model_fields if name not in Recipe.model_fields))
 
 METERS: dict[str, Meter] = {
@@ -102,6 +109,11 @@ METERS: dict[str, Meter] = {
     "parity": Meter(
         summary="parameters, operations, and whether the variant is the function that it claims to be",
         measure=_parity,
+    ),
+    "as_timed": Meter(
+        summary="how far output and gradient are from float64 in the type and on the device that are timed",
+        measure=_as_timed,
+        reads=(*_ARITHMETIC, "layout"),
     ),
     "inference": Meter(
         summary="seconds a batch and peak memory, forward",

@@ -4,8 +4,7 @@ In every block each subject is timed once, in an order drawn anew, so that what 
 of them, and none always runs after the same other. The control, a second copy of the first subject, is timed with them:
 what differs between the two is noise.
 
-On CUDA, time is taken by events and memory by torch's counters. They have run on one GPU (an H100); their
-timings there are not checked yet.
+On a GPU, blocks at whose end it was throttled are left out. How seconds are taken on a device says `meters.clock`.
 """
 
 from __future__ import annotations
@@ -23,25 +22,23 @@ import torch
 
 from acmix_bench import stats
 from acmix_bench.errors import UserError
-from acmix_bench.meters.memory import LiveMemory
+from acmix_bench.meters import gpu, graph, memory, warm
+from acmix_bench.meters.clock import Clock, Sample, Step, sample_of, seconds_of
 from acmix_bench.meters.subject import Subject
 from acmix_bench.meters.turns import Token, Turns
 from acmix_bench.ops import ran
 from acmix_bench.train import devices
 
-Clock = Callable[[], float]
-Step = Callable[[], None]
 Prepare = Callable[[Subject, int], tuple[Step, Step] | Step]
 Values = dict[str, Any]
 
 SAMPLE_SECONDS = 0.005  # fast steps are repeated until a sample takes this long
 MIN_BLOCKS, BLOCKS_TO_STOP = 3, 12
-STABLE = 0.1  # the warm-up ends when three steps in a row differ by less than this share
 
 
-@dataclass
+@dataclass(eq=False)
 class _Timed:
-    """A subject that is ready to be timed, and what was sampled of it."""
+    """A subject that is ready to be timed."""
 
     subject: Subject
     step: Step
@@ -49,8 +46,39 @@ class _Timed:
     kernels: list[str]
     stable: bool
     calls: int
-    peak_bytes: int | None
-    seconds: list[float] = field(default_factory=list)
+    peaks: dict[str, int | None]
+
+    def sample(self, clock: Clock) -> Sample:
+        """Seconds of one call."""
+        self.step()  # not timed: it pays for the caches and the memory that the one before left behind
+        cold = self.subject.protocol.get("cache") == "cold"
+        taken, host = sample_of(self.step, self.calls, self.subject.device, clock, cold=cold)
+        return Sample(taken / self.calls, None if host is None else host / self.calls)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A sample of each subject, in their order, and what the GPU said at the end, where it says anything."""
+
+    samples: list[Sample]
+    state: dict[str, Any]
+
+
+@dataclass
+class _Sampled:
+    """What came of sampling; `stopped` is `narrow`, `budget` or `other` (it ended in the other process)."""
+
+    blocks: list[_Block] = field(default_factory=list)
+    stopped: str = ""
+    settled: bool | None = None
+
+    def kept(self, *, in_turns: bool) -> list[_Block]:
+        """The blocks that count: those without throttling, or all where these are too few to say anything.
+
+        In turns all: the blocks of the two processes lie side by side, and what slows one slows the other.
+        """
+        free = [block for block in self.blocks if not block.state.get("throttled")]
+        return self.blocks if in_turns or len(free) < MIN_BLOCKS else free
 
 
 def alternate(
@@ -67,6 +95,7 @@ def alternate(
     halved_by: list[str] = []
 
     def made(batch: int) -> tuple[int, list[_Timed | Exception]]:
+        torch.clear_autocast_cache()  # of what did not fit
         return batch, [_ready(subject, prepare, batch, clock, halved_by) for subject in (*subjects, *control)]
 
     batch, ready = devices.halving(made, subjects[0].protocol["batch"])
@@ -74,21 +103,40 @@ def alternate(
         token.give()
     timed = [one for one in ready if isinstance(one, _Timed)]
     with _no_collection():
-        stopped = _sample(timed, subjects[0], clock, token)
-    second = ready.pop() if control else None
+        sampled = _sample(timed, subjects[0], clock, token)
+    blocks = sampled.kept(in_turns=token is not None)
+    second = ready[-1] if control else None
     results: list[Values | Exception] = []
-    for number, one in enumerate(ready):
+    for number, one in enumerate(ready[: len(subjects)]):
         if isinstance(one, Exception):
             results.append(one)
             continue
-        values = {"seconds": one.seconds, "calls": one.calls, "batch": batch, "stopped": stopped}
+        values = _taken(blocks, timed.index(one)) | {"calls": one.calls, "batch": batch, "stopped": sampled.stopped}
         values |= {"kernels": one.kernels}  # of the operators' attention
-        values |= {"first_seconds": one.first_seconds, "warmed_up": one.stable, "peak_bytes": one.peak_bytes}
+        values |= {"first_seconds": one.first_seconds, "warmed_up": one.stable, **one.peaks}
         values |= {"halved_by": list(dict.fromkeys(halved_by))} if halved_by else {}
         if number == 0 and isinstance(second, _Timed):
-            values["again_seconds"] = second.seconds
-        results.append(values)
+            values["again_seconds"] = _taken(blocks, timed.index(second))["seconds"]
+        results.append(values | _told_by_gpu(sampled, blocks))
     return results
+
+
+def _taken(blocks: list[_Block], number: int) -> Values:
+    """One subject's seconds in each block, and of them those in which this machine handed out work to a device."""
+    samples = [block.samples[number] for block in blocks]
+    host = [sample.host_seconds for sample in samples if sample.host_seconds is not None]
+    return {"seconds": [sample.seconds for sample in samples]} | ({"host_seconds": host} if host else {})
+
+
+def _told_by_gpu(sampled: _Sampled, blocks: list[_Block]) -> Values:
+    """What the GPU said at the end of each block that counts, and how many were throttled; nothing of a CPU."""
+    states = [block.state for block in blocks if block.state]
+    told: Values = {} if sampled.settled is None else {"clock_settled": sampled.settled}
+    if states:
+        throttled = sum(bool(block.state.get("throttled")) for block in sampled.blocks)
+        left_out = len(sampled.blocks) - len(blocks)
+        told |= {"gpu_states": states, "throttled_blocks": throttled, "left_out_blocks": left_out}
+    return told
 
 
 def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock, halved_by: list[str]) -> _Timed | Exception:
@@ -97,89 +145,68 @@ def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock, halved_
     What a variant's own code raises is its result, and ends none of the others, but for memory that runs out, whose
     row is entered in `halved_by`, and a device that is lost.
     """
+    device, protocol = subject.device, subject.protocol
     try:
         made = prepare(subject, batch)
         step, release = made if isinstance(made, tuple) else (made, lambda: None)
         if not callable(step) or not callable(release):
             raise UserError(f"a timing must give a step to be called, and gave {made!r:.40}")
         with ran.watched() as kernels:
-            first = seconds_of(step, 1, subject.device, clock)
-        limit = clock() + subject.protocol["seconds"] / 2
-        warm_up = [seconds_of(step, 1, subject.device, clock)]
-        while clock() < limit and not _is_stable(warm_up):
-            warm_up.append(seconds_of(step, 1, subject.device, clock))
-        peak_bytes = _peak_bytes(subject, step, release)
+            first = seconds_of(step, 1, device, clock)
+        warm_up = warm.until_alike(step, device, clock, protocol["seconds"] / 2)
+        peaks = memory.peaks_of(step, release, device, compiles=bool(subject.variant.runs.compiles))
+        if protocol.get("launch") == "graph":
+            step = graph.captured(step, release, device)
+            warm_up = warm.until_alike(step, device, clock, protocol["seconds"] / 2)
     except Exception as error:
-        devices.refuse_lost(subject.device, subject.label, error)
+        devices.refuse_lost(device, subject.label, error)
         if devices.ran_out_of_memory(error):
             halved_by.append(subject.label)
             raise
         return error
-    calls = max(1, math.ceil(SAMPLE_SECONDS / max(min(warm_up), 1e-9)))
     return _Timed(
         subject=subject,
         step=step,
         first_seconds=first,
         kernels=sorted(kernels),
-        stable=_is_stable(warm_up),
-        calls=calls,
-        peak_bytes=peak_bytes,
+        stable=warm.are_alike(warm_up),
+        calls=max(1, math.ceil(SAMPLE_SECONDS / max(min(warm_up), 1e-9))),
+        peaks=peaks,
     )
 
 
-def _is_stable(seconds: list[float]) -> bool:
-    """Whether the last three steps took alike."""
-    return len(seconds) > 2 and max(seconds[-3:]) < (1 + STABLE) * min(seconds[-3:])
-
-
-def _sample(timed: list[_Timed], first: Subject, clock: Clock, token: Token | None) -> str:
-    """Sample in blocks; `narrow`, `budget` or `other` (it ended in the other process) says why it stopped."""
-    order, shuffle = list(timed), random.Random(first.seed)
+def _sample(timed: list[_Timed], first: Subject, clock: Clock, token: Token | None) -> _Sampled:
+    """Sample in blocks, on a GPU once its clock has settled."""
+    order, shuffle, sampled = list(range(len(timed))), random.Random(first.seed), _Sampled()
     if token and not token.take():
-        return "other"
+        sampled.stopped = "other"
+        return sampled
+    if timed and first.device.type != "cpu":
+        sampled.settled = warm.until_clock_settles([one.step for one in timed], first.device, clock)
     end = clock() + first.protocol["seconds"] * len(timed) * (2 if token else 1)
-    blocks, stopped = 0, ""
-    while timed and not stopped:
+    while timed and not sampled.stopped:
         shuffle.shuffle(order)
-        for one in order:
-            one.step()  # not timed: it pays for the caches and the memory that the one before left behind
-            one.seconds.append(seconds_of(one.step, one.calls, one.subject.device, clock) / one.calls)
-        blocks += 1
-        if not token and blocks % BLOCKS_TO_STOP == 0 and _is_narrow(timed, first.protocol["precision"]):
-            stopped = "narrow"
-        elif blocks >= MIN_BLOCKS and clock() >= end:
-            stopped = "budget"
-        if token and not (token.give() and (stopped or token.take())):
-            stopped = "other"
+        samples = {number: timed[number].sample(clock) for number in order}
+        state = gpu.state(first.device) if first.device.type == "cuda" else {}
+        sampled.blocks.append(_Block([samples[number] for number in range(len(timed))], state))
+        blocks = sampled.kept(in_turns=token is not None)
+        if not token and len(blocks) % BLOCKS_TO_STOP == 0 and _is_narrow(blocks, first.protocol["precision"]):
+            sampled.stopped = "narrow"
+        elif len(sampled.blocks) >= MIN_BLOCKS and clock() >= end:
+            sampled.stopped = "budget"
+        if token and not (token.give() and (sampled.stopped or token.take())):
+            sampled.stopped = "other"
     if token:
         token.end()
-    return stopped
+    return sampled
 
 
-def _is_narrow(timed: list[_Timed], precision: float) -> bool:
+def _is_narrow(blocks: list[_Block], precision: float) -> bool:
     """Whether every ratio to the first subject, or a lone subject's time, is known to within the precision."""
-    base = timed[0].seconds
-    ratios = [[ours / theirs for ours, theirs in zip(one.seconds, base, strict=True)] for one in timed[1:]]
-    estimates = [stats.median(samples) for samples in ratios or [base]]
+    base, *others = zip(*([sample.seconds for sample in block.samples] for block in blocks), strict=True)
+    ratios = [[ours / theirs for ours, theirs in zip(seconds, base, strict=True)] for seconds in others]
+    estimates = [stats.median(samples) for samples in ratios or [list(base)]]
     return all(one.margin is not None and one.margin <= precision * one.value for one in estimates)
-
-
-def seconds_of(step: Step, calls: int, device: torch.device, clock: Clock) -> float:
-    """Time some calls in a row."""
-    if device.type == "cuda":
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        for _ in range(calls):
-            step()
-        end.record()
-        torch.cuda.synchronize(device)
-        return float(begin.elapsed_time(end)) / 1000
-    before = clock()
-    for _ in range(calls):
-        step()
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
-    return clock() - before
 
 
 @contextmanager
@@ -191,24 +218,3 @@ def _no_collection() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-def _peak_bytes(subject: Subject, step: Step, release: Step) -> int | None:
-    """Most memory that torch holds at one time in a step, above what it held before; None where torch does not tell.
-
-    On the CPU one more step is run, and its tensors are watched. What an operation takes for itself is not seen, and
-    nothing at all of compiled code.
-    """
-    release()
-    device = subject.device
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        step()
-        return torch.cuda.max_memory_allocated(device) - before
-    if device.type != "cpu" or subject.variant.runs.compiles:
-        return None
-    with LiveMemory() as memory:
-        step()
-    release()
-    return memory.peak

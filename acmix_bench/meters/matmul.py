@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from acmix_bench.meters.latency import Step, seconds_of
+from acmix_bench.meters.clock import Step, seconds_of
 from acmix_bench.meters.macs import total_macs
 from acmix_bench.meters.subject import Subject
 

@@ -42,19 +42,19 @@ def _difference(subject: Subject, variant: Variant, image: Tensor) -> float:
     The output is compared as in training and as in inference.
     """
     model = subject.build().eval()
-    _move_norms(model)
+    move_norms(model)
     other = replace(subject, variant=variant).build().eval()
     other.load_state_dict(model.state_dict(), strict=False)
     model = subject.prepare(model)
     (ours, our_gradient), (theirs, their_gradient) = _run(model, image), _run(other, image)
     with torch.no_grad():  # which may be other code
-        differences = [(out - theirs).abs().max() / theirs.abs().max() for out in (ours, _answer(model, image))]
+        differences = [(out - theirs).abs().max() / theirs.abs().max() for out in (ours, answer(model, image))]
     differences.append((our_gradient - their_gradient).abs().max() / their_gradient.abs().max())
     largest = torch.stack(differences).max().item()
     return largest if math.isfinite(largest) else 1.0  # NaN agrees with nothing
 
 
-def _move_norms(model: nn.Module) -> None:
+def move_norms(model: nn.Module) -> None:
     """Give every BatchNorm what training could leave in it: at its start it scales and shifts nothing."""
     draw = torch.Generator().manual_seed(0)
     for norm in model.modules():
@@ -67,16 +67,22 @@ def _move_norms(model: nn.Module) -> None:
                     values.data.uniform_(0.5, 1.5, generator=draw)
 
 
-def _answer(model: nn.Module, image: Tensor) -> Tensor:
+def answer(model: nn.Module, image: Tensor, *others: Any) -> Tensor:
     """The output, or all of several in one row."""
-    out = model(image)
+    out = model(image, *others)
     return out if isinstance(out, Tensor) else torch.cat([one.flatten() for one in tree_leaves(out)])
 
 
+def gradient_of(out: Tensor, image: Tensor) -> Tensor:
+    """The gradient of an output by the image that it is of, for weights of either sign, in float32 at least."""
+    out = out if out.dtype == torch.float64 else out.float()
+    weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype, device=out.device).view_as(out).sin()
+    (gradient,) = torch.autograd.grad((out * weights).sum(), image)
+    return gradient
+
+
 def _run(model: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
-    """The output, and the gradient of the input for weights of either sign."""
+    """The output, and the gradient of the input."""
     x = image.clone().requires_grad_()
-    out = _answer(model, x)
-    weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out).sin()
-    (gradient,) = torch.autograd.grad((out * weights).sum(), x)
-    return out.detach(), gradient
+    out = answer(model, x)
+    return out.detach(), gradient_of(out, x)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import torch
 
-from acmix_bench.meters.latency import Step
+from acmix_bench.meters.clock import Step
 from acmix_bench.meters.subject import Subject
 
 
 def inference(subject: Subject, batch: int) -> tuple[Step, Step]:
-    """The forward pass in evaluation mode, without gradients."""
+    """The forward pass in evaluation mode, without gradients.
+
+    Autocast lowers each weight once, not in every step: in inference they stay what they are. It forgets what it has
+    lowered when its outermost context ends, and here that never does; it remembers nothing in inference mode.
+    """
     model = subject.build().eval()
     model = subject.prepare(model)
     images = subject.images(batch)
+    without_gradients = torch.no_grad if subject.is_half else torch.inference_mode
+    if subject.is_half:
+        torch.autocast_increment_nesting()
 
     def step() -> None:
-        with torch.inference_mode(), subject.autocast():
+        with without_gradients(), subject.autocast():
             model(images)
 
     return step, lambda: None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Subject:
         told: dict[str, Any] = {"protocol": cell.protocol, "seed": cell.repeat, "folder": folder}
         return cls(variant=row.variant, case=row.case, label=row.label, **told)
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
         """Raises UserError where it is not here."""
         return devices.found(self.protocol.get("device", "cpu"))
@@ -58,6 +59,11 @@ class Subject:
     def dtype(self) -> torch.dtype:
         dtype: torch.dtype = getattr(torch, self.protocol.get("dtype", "float32"))
         return dtype
+
+    @property
+    def is_half(self) -> bool:
+        """Whether it runs in a half type, under autocast."""
+        return self.protocol.get("dtype") in HALF
 
     @property
     def weights(self) -> torch.dtype:
@@ -156,7 +162,7 @@ class Subject:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Half types run as they are used in practice: under autocast."""
-        if self.protocol.get("dtype") in HALF:
+        if self.is_half:
             return torch.autocast(self.device.type, dtype=self.dtype)
         return nullcontext()
 

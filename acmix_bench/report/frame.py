@@ -31,7 +31,8 @@ def frame_of(comparison: Comparison) -> pd.DataFrame:
         ..._low, ..._high, ..._samples: of each of these, the ends of its 95 % interval (of all ratios or differences
             together) and how many processes or seeds it comes from.
         METER_peak_bytes, METER_of_matmul (a share), METER_noise_floor (of the logarithm of a ratio),
-            METER_first_seconds, METER_batch (images).
+            METER_first_seconds, METER_batch (images); on a GPU METER_reserved_bytes and METER_host_share (of a step's
+            time that in which the host hands it out).
         status: ok, or how cells of the row failed; not_measured: cells that have no record; problems: what went wrong.
         timed_on: of a merged run, the machine of the timings; the rows of each further machine follow.
     """

@@ -51,6 +51,8 @@ def code_of(row: Row, meter: str) -> str:
     starts: list[Callable[..., Any] | Path] = [measured.measure, entry.build, PACKAGE / "meters" / "subject.py"]
     if "threads" in measured.reads:
         starts.append(PACKAGE / "meters" / "conditions.py")
+    if "products" in measured.reads:
+        starts.append(PACKAGE / "meters" / "numerics.py")
     if measured.is_timing:
         starts.append(PACKAGE / "meters" / "latency.py")
     if measured.reads_data:

@@ -96,14 +96,16 @@ def _measure(cells: Sequence[Cell], *, turns: Turns | None, folder: Path | None,
     """Measure cells in this process; nothing is given where several failed together, and each is to be tried alone."""
     import torch._inductor.config
 
-    from acmix_bench.meters import conditions, latency
+    from acmix_bench.meters import conditions, latency, numerics
     from acmix_bench.meters.subject import Subject
 
     torch._inductor.config.compile_threads = 1  # its pool of workers would outlive this process
     if meters.find(cells[0].meter).repeats == "once":
         gc.disable()  # a count is over before its garbage matters
     meter, protocol = meters.find(cells[0].meter), cells[0].protocol
-    held = conditions.use_device(device or protocol["device"]) if "device" in protocol else {}
+    held = numerics.hold(protocol)  # before the device is: its libraries read it when they begin
+    if "device" in protocol:
+        held |= conditions.use_device(device or protocol["device"])
     if meter.is_timing:
         held |= conditions.hold(protocol)
     elif "threads" in protocol:  # on any cores: pinned, trainings of several sweeps would share the first

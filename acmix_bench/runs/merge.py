@@ -12,7 +12,7 @@ from typing import Any
 from acmix_bench import meters
 from acmix_bench.errors import UserError
 from acmix_bench.runs.record import KeptPlan, Record, Run
-from acmix_bench.spec.cell import Row
+from acmix_bench.spec.cell import CHECKS, Row
 from acmix_bench.spec.experiment import Experiment
 
 Part = tuple[str, Run]
@@ -139,8 +139,8 @@ def _timed_apart(parts: Sequence[Part]) -> tuple[list[Run], list[str]]:
         seen.update(map(_identity, timings))
         if not fresh:
             continue
-        shown = tuple(n for n in run.plan.experiment.meters if n == "parity" or meters.find(n).is_timing)
-        records = [record for record in run.records if record.cell.meter == "parity"] + fresh
+        shown = tuple(n for n in run.plan.experiment.meters if n in CHECKS or meters.find(n).is_timing)
+        records = [record for record in run.records if record.cell.meter in CHECKS] + fresh
         experiment = run.plan.experiment.model_copy(update={"meters": shown})
         known = run.plan.model_dump() | {"experiment": experiment.model_dump()}
         names = run.plan.merged if len(run.plan.merged) == 1 else (name,)  # timings of a run that was merged before

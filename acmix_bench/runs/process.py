@@ -33,7 +33,7 @@ from acmix_bench.errors import UserError
 
 # torch imports its compiler on first use of the meta device and of some counters: a second a process, if not here.
 PRELOAD = ["acmix_bench.runs.server"]
-PRELOAD += [f"acmix_bench.meters.{name}" for name in ("accuracy", "conditions", "matmul", "parity", "steps")]
+PRELOAD += [f"acmix_bench.meters.{name}" for name in ("accuracy", "as_timed", "conditions", "matmul", "steps")]
 PRELOAD += ["acmix_bench.cli", "torch._dynamo", "torchvision.models"]
 LONGEST = 70  # characters of a folder whose sockets have paths that the system takes (107, with their own names)
 KEPT_OUTPUT, MOST_OUTPUT = 64 * 1024, 64 * 1024**2  # bytes of what a process says

@@ -70,14 +70,18 @@ class Plan(Value):
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """All cells in the order in which they are measured."""
+        """All cells in the order in which they are measured.
+
+        A plan of a version that knew no check of what runs as it is timed has no cells of it.
+        """
         experiment = self.experiment
-        return cells_of(
+        cells = cells_of(
             self.rows,
             experiment.meters,
             experiment.protocol,
             lambda row, meter: self.code.get(f"{row.label} {meter}", ""),
         )
+        return [cell for cell in cells if cell.meter != "as_timed" or cell.code]
 
 
 class KeptPlan(Plan):

@@ -12,6 +12,7 @@ from acmix_bench import backbones, data
 from acmix_bench.backbones.weights import load_weights
 from acmix_bench.data import Splits
 from acmix_bench.errors import UserError
+from acmix_bench.meters import numerics
 from acmix_bench.meters.accuracy import job_of
 from acmix_bench.meters.conditions import use_threads
 from acmix_bench.meters.subject import Subject
@@ -38,6 +39,7 @@ def score(cell: Cell, weights: Path, *, batch: int) -> tuple[Scores | Numbers, S
     if backbones.is_single_operator(case.backbone):
         raise UserError(f"{cell.row.label} is an operator alone; it has no classes")
     keep_sockets_short()
+    numerics.hold(cell.protocol)
     devices.refuse_dtype(devices.use(cell.protocol["device"]), cell.protocol["dtype"])
     use_threads(cell.protocol["threads"])
     subject = Subject.of(cell)

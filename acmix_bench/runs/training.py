@@ -17,6 +17,7 @@ from acmix_bench.backbones.saved import write
 from acmix_bench.backbones.weights import load_weights
 from acmix_bench.data import Splits
 from acmix_bench.errors import Terminated, UserError
+from acmix_bench.meters import numerics
 from acmix_bench.meters.accuracy import job_of
 from acmix_bench.meters.conditions import use_threads
 from acmix_bench.meters.subject import Subject, try_out
@@ -63,6 +64,7 @@ def train_watched(cell: Cell, model_name: str, wishes: Wishes) -> list[Epoch]:
         KeyboardInterrupt: where it was ended.
         UserError: where the cell cannot be, the folder holds another training, or what is asked for does not fit.
     """
+    numerics.hold(cell.protocol)
     device = devices.join(cell.protocol["device"])
     cell = cell.model_copy(update={"protocol": cell.protocol | {"device": device}})
     try:

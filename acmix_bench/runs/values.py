@@ -12,6 +12,7 @@ from acmix_bench.errors import UserError
 
 LARGEST = 2**63  # what no count, time or score comes near to
 Number = StrictInt | StrictFloat
+Count = Annotated[int, Field(ge=0, strict=True)]
 Seconds = Annotated[float, Field(gt=0, strict=True)]
 
 
@@ -19,6 +20,11 @@ class _Values(BaseModel):
     """Some keys; others may stand beside them."""
 
     model_config = ConfigDict(extra="allow")
+
+
+class _State(_Values):
+    clock_mhz: Number | None = None
+    throttled: list[str] = []
 
 
 class _Timed(_Values):
@@ -30,6 +36,12 @@ class _Timed(_Values):
     stopped: str
     warmed_up: bool
     libraries: list[str] = []
+    host_seconds: list[Annotated[float, Field(ge=0, strict=True)]] = []
+    reserved_bytes: Number | None = None
+    gpu_states: list[_State] = []
+    throttled_blocks: Count = 0
+    left_out_blocks: Count = 0
+    clock_settled: bool | None = None
 
 
 class _Trained(_Values):
@@ -47,6 +59,15 @@ class _Parity(_Values):
     operations: list[str]
     difference: Number = 0
     claims: str = ""
+
+
+class _Apart(_Values):
+    difference: Number
+    tolerance: Annotated[float, Field(gt=0, strict=True)]
+
+
+class _AsTimed(_Values):
+    checks: dict[str, _Apart]
 
 
 class _Layer(_Values):
@@ -72,6 +93,7 @@ class _Macs(_Values):
 
 FORMS: dict[str, type[_Values]] = {
     "parity": _Parity,
+    "as_timed": _AsTimed,
     "macs": _Macs,
     **dict.fromkeys(("accuracy", "miou", "ap"), _Trained),
 }

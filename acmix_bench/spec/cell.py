@@ -11,11 +11,12 @@ from pydantic import Field, field_validator
 
 from acmix_bench import meters as known_meters
 from acmix_bench.errors import UserError, unknown
-from acmix_bench.spec.experiment import Case, Protocol
+from acmix_bench.spec.experiment import ON_DEVICE, Case, Protocol
 from acmix_bench.spec.meter import FORMER_NAMES
 from acmix_bench.spec.strict import Value
 from acmix_bench.spec.variant import Variant
 
+CHECKS = ("parity", "as_timed")  # meters that say whether a row's timings may be shown
 MOST_CELLS = 1_000_000
 
 
@@ -54,7 +55,7 @@ class Cell(Value):
 
 
 def read_by(meter: str, protocol: Protocol) -> dict[str, Any]:
-    """The part of a protocol that a meter reads.
+    """The part of a protocol that a meter reads; on the CPU without what only an accelerator has.
 
     Raises:
         UserError: where it reads what no protocol has.
@@ -63,7 +64,7 @@ def read_by(meter: str, protocol: Protocol) -> dict[str, Any]:
     for key in reads:
         if key not in Protocol.model_fields:
             raise unknown("key of the protocol", key, Protocol.model_fields, where=f"meter {meter}: reads")
-    return {key: getattr(protocol, key) for key in reads}
+    return {key: getattr(protocol, key) for key in reads if key not in ON_DEVICE or protocol.device_type != "cpu"}
 
 
 def cells_of(
@@ -71,7 +72,7 @@ def cells_of(
 ) -> list[Cell]:
     """All cells, repeat by repeat: after the first pass everything has a number, and the time left is known.
 
-    Nothing is timed before its parity is known: that it is what it says.
+    Nothing is timed before its parity is known: that it is what it says, and that it is so as it is timed, too.
 
     Args:
         code: the version of the code that a row runs for a meter.
@@ -80,8 +81,9 @@ def cells_of(
         UserError: for an unknown meter, or one that reads what no protocol has.
     """
     found = {name: known_meters.find(name) for name in meters}
-    if any(meter.is_timing for meter in found.values()) and "parity" not in found:
-        found = {"parity": known_meters.find("parity")} | found
+    if any(meter.is_timing for meter in found.values()):
+        checks = CHECKS if protocol.is_timed_otherwise else CHECKS[:1]
+        found = {name: known_meters.find(name) for name in checks if name not in found} | found
     read = {name: read_by(name, protocol) for name in found}
     repeats = {"processes": protocol.processes, "seeds": protocol.seeds, "once": 1}
     if (count := len(rows) * sum(repeats[meter.repeats] for meter in found.values())) > MOST_CELLS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from acmix_bench.errors import UserError
 from acmix_bench.spec.meter import FORMER_NAMES
@@ -14,6 +14,8 @@ from acmix_bench.spec.strict import Value
 
 DEFAULT_BACKBONE = "nano"
 LARGEST_IMAGE = 2**16  # pixels of an edge
+# What of the protocol only an accelerator has: on the CPU it is read by no meter, and no part of a key.
+ON_DEVICE = ("products", "cudnn_benchmark", "deterministic", "cache", "launch")
 Size = tuple[Annotated[int, Field(ge=1, le=LARGEST_IMAGE)], Annotated[int, Field(ge=1, le=LARGEST_IMAGE)]]
 
 
@@ -53,6 +55,17 @@ class Protocol(DenseRecipe):
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
         "float32", description="half types run under autocast"
     )
+    products: Literal["ieee", "tf32"] = Field(
+        "ieee", description="float32 products and convolutions of a GPU: exact, or of operands cut to 10 bits"
+    )
+    cudnn_benchmark: bool = Field(False, description="cuDNN tries its algorithms for each size, and takes the fastest")
+    deterministic: bool = Field(False, description="of a GPU's training: only algorithms that repeat to the last bit")
+    cache: Literal["warm", "cold"] = Field(
+        "warm", description="cold: a GPU's L2 cache is overwritten before every timed step"
+    )
+    launch: Literal["eager", "graph"] = Field(
+        "eager", description="graph: a step is captured as a CUDA graph, and its replay is timed"
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads; all cores where not set")
     allocator: Literal["keep", "default"] = Field(
         "keep", description="keep: the process keeps all freed memory; default: large blocks go back, and fault again"
@@ -79,6 +92,24 @@ class Protocol(DenseRecipe):
         if not re.fullmatch(r"cpu|mps|(cuda|xpu)(:(0|[1-9]\d*))?", name):
             raise UserError(f"'{name}' is no device; write cpu, cuda, cuda:N, mps, xpu or xpu:N")
         return name
+
+    @property
+    def device_type(self) -> str:
+        """The kind of device, without its number."""
+        return self.device.partition(":")[0]
+
+    @property
+    def is_timed_otherwise(self) -> bool:
+        """Whether timings run where float64 on the CPU says too little: on a GPU, or in half types."""
+        return self.device_type != "cpu" or self.dtype in ("bfloat16", "float16")
+
+    @model_validator(mode="after")
+    def _what_a_gpu_alone_has(self) -> Protocol:
+        if self.device_type != "cuda":
+            for key, value in (("cache", "cold"), ("launch", "graph")):
+                if getattr(self, key) == value:
+                    raise UserError(f"{key}={value}: needs device=cuda, and device is {self.device}; leave it out")
+        return self
 
 
 class Experiment(Value):

@@ -17,8 +17,8 @@ import torch
 from acmix_bench import ablate, data, stats
 from acmix_bench.meters import steps
 from acmix_bench.meters.accuracy import job_of
+from acmix_bench.meters.clock import seconds_of
 from acmix_bench.meters.conditions import hold
-from acmix_bench.meters.latency import seconds_of
 from acmix_bench.meters.subject import Subject
 from acmix_bench.spec import library
 from acmix_bench.tasks import classify

@@ -8,6 +8,7 @@ from acmix_bench import meters
 from acmix_bench.analysis.compare import Comparison
 from acmix_bench.errors import a_few
 from acmix_bench.report import rounding
+from acmix_bench.report.table.on_gpu import setting_of
 
 
 def conditions_of(comparison: Comparison, names: Sequence[str]) -> str:
@@ -18,7 +19,7 @@ def conditions_of(comparison: Comparison, names: Sequence[str]) -> str:
     if any(meter.is_timing for meter in found):
         processes = rounding.several(protocol.processes, "process", "processes")
         threads = rounding.several(protocol.threads or 0, "thread", "threads")
-        told.append(f"{processes}, batch {protocol.batch}, {protocol.dtype}, {threads}.")
+        told.append(f"{processes}, batch {protocol.batch}, {protocol.dtype}, {threads}{setting_of(comparison)}.")
     if scores := [meter for meter in found if meter.repeats == "seeds"]:
         epochs = rounding.several(protocol.epochs, "epoch", "epochs")
         trained = f"{comparison.lines[0].row.case.data}, {epochs}, " if any("epochs" in m.reads for m in scores) else ""

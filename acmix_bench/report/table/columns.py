@@ -9,6 +9,7 @@ from typing import Literal
 
 from acmix_bench import meters
 from acmix_bench.analysis.compare import Line, Timing, scores_of
+from acmix_bench.analysis.on_gpu import OnGpu
 from acmix_bench.analysis.published import figures_of
 from acmix_bench.errors import UserError, unknown
 from acmix_bench.ops.cost import STAGES
@@ -102,11 +103,16 @@ def _of_timing(meter: str) -> dict[str, Column]:
 
         return Column(title=f"{called}\n{title}", show=told, meter=meter, ranks=ranks, notes="speed")
 
+    def of_gpu(title: str, show: Callable[[OnGpu], str]) -> Column:
+        return column(title, lambda timing: show(timing.gpu) if timing.gpu else "")
+
     called = short(meter)
     return {
         f"{called}_images_per_s": rate(meter),
         f"{called}_ratio": column("× baseline", lambda t: rounding.ratio(t.speedup, t.noise_floor or 0.0), ranks=True),
         f"{called}_peak_bytes": column("peak MiB", lambda t: rounding.mebibytes(t.peak_bytes)),
+        f"{called}_reserved_bytes": of_gpu("reserved MiB", lambda gpu: rounding.mebibytes(gpu.reserved_bytes)),
+        f"{called}_host_share": of_gpu("host's share", lambda gpu: rounding.whole_percent(gpu.host_share)),
         f"{called}_of_matmul": column("efficiency", lambda t: rounding.whole_percent(t.efficiency)),
         f"{called}_first_seconds": column("first step s", lambda t: rounding.seconds(t.first_seconds)),
         f"{called}_batch": column("batch", lambda t: str(t.batch)),

@@ -12,6 +12,7 @@ from acmix_bench.report import rounding
 from acmix_bench.report.table.caption import conditions_of, reasons_of, ties_of
 from acmix_bench.report.table.columns import VARIANT, Column, chosen, count, difference, rate, score
 from acmix_bench.report.table.grid import Table
+from acmix_bench.report.table.on_gpu import gpu_notes, setting_of
 from acmix_bench.report.table.published import published_notes
 from acmix_bench.report.table.speed import halved, speed_notes
 from acmix_bench.spec.experiment import Case
@@ -113,8 +114,9 @@ def _reading(comparison: Comparison, columns: Sequence[Column]) -> list[str]:
             f"img/s: {rounding.several(protocol.processes, 'process', 'processes')}, in each of which all rows are "
             f"timed alternately in random order; batch {protocol.batch}, {protocol.layout}, {protocol.dtype}, "
             f"{rounding.several(protocol.threads or 0, 'thread', 'threads')}, allocator "
-            f"{protocol.allocator}; median [95 % interval].{_why_it_stopped(comparison)}"
+            f"{protocol.allocator}{setting_of(comparison)}; median [95 % interval].{_why_it_stopped(comparison)}"
         )
+        notes += gpu_notes(comparison)
     for name in (name for name in experiment.meters if name in shown):
         meter = meters.find(name)
         for metric in meter.metrics[:1] if meter.repeats == "seeds" else ():

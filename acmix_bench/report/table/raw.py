@@ -41,6 +41,8 @@ def numbers_of(line: Line, names: tuple[str, ...]) -> dict[str, Any]:
     for name, timing in timings.items():
         found |= {f"{name}_peak_bytes": timing.peak_bytes, f"{name}_of_matmul": timing.efficiency}
         found[f"{name}_noise_floor"] = timing.noise_floor
+        if timing.gpu:
+            found |= {f"{name}_reserved_bytes": timing.gpu.reserved_bytes, f"{name}_host_share": timing.gpu.host_share}
         found |= {f"{name}_first_seconds": timing.first_seconds, f"{name}_batch": timing.batch}
     statuses = dict.fromkeys(record.status for record in line.failures)
     found["status"] = "withheld" if line.withheld else ", ".join(statuses) or ("not measured" if line.missing else "ok")

@@ -10,6 +10,7 @@ from acmix_bench.errors import a_few
 from acmix_bench.report import rounding
 from acmix_bench.report.table.caption import conditions_of, ties_of
 from acmix_bench.report.table.grid import Table
+from acmix_bench.report.table.on_gpu import as_timed_note, gpu_notes
 from acmix_bench.spec.meter import short
 
 
@@ -43,7 +44,7 @@ def speed_table(comparison: Comparison) -> Table:
         title="Speed and memory",
         header=["variant", *(title for title, _ in columns)],
         rows=[[cell or "-" for cell in row] for row in zip(labels, *(cells for _, cells in columns), strict=True)],
-        notes=speed_notes(comparison),
+        notes=[*speed_notes(comparison), *gpu_notes(comparison)],
         best=frozenset(best),
         ties=ties_of(ranking),
         conditions=conditions_of(comparison, comparison.speed_meters),
@@ -64,6 +65,7 @@ def speed_notes(comparison: Comparison) -> list[str]:
             f"Checked before timing: rows that are another way to compute the same function ({len(agreed)}) agree with "
             f"it forward and backward in float64 (largest relative difference {max(agreed):.0e})."
         )
+    notes += as_timed_note(comparison)
     if any(timing.efficiency for line in comparison.lines for timing in line.timings.values()):
         notes.append(
             "Efficiency: throughput over that of one dense matrix product with as many multiply-adds (training: three "

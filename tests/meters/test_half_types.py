@@ -1,0 +1,70 @@
+"""Steps in half types: in inference each weight is lowered once, and nothing asks for the device in a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from cells import QUICK, cell_of
+
+from acmix_bench.meters import steps
+from acmix_bench.meters.subject import Subject
+
+
+@pytest.fixture(autouse=True)
+def _nesting_as_it_was() -> Iterator[None]:
+    nesting = torch.autocast_increment_nesting() - 1
+    torch.autocast_decrement_nesting()
+    yield
+    while torch.autocast_decrement_nesting() > nesting:
+        pass
+    torch.clear_autocast_cache()
+
+
+def subject(dtype: str) -> Subject:
+    cell = cell_of("acmix", "inference", "operator-8", 12, QUICK)
+    return replace(Subject.of(cell), protocol=cell.protocol | {"dtype": dtype})
+
+
+def lowered(step) -> int:
+    """How many tensors a step converts."""
+    with torch.profiler.profile() as profile:
+        step()
+    return sum(event.count for event in profile.key_averages() if event.key == "aten::_to_copy")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_in_inference_a_weight_is_lowered_once(dtype: str) -> None:
+    step, _ = steps.inference(subject(dtype), 2)
+    first, second, third = lowered(step), lowered(step), lowered(step)
+    assert second == third < first, "the image, and what is made of it, are lowered in each"
+    assert first - second >= 3, "projections and the kernel"
+    assert not torch.is_autocast_enabled("cpu"), "and nothing else is"
+
+
+def test_in_training_a_weight_is_lowered_in_each_step() -> None:
+    """It has changed."""
+    step, _ = steps.training(subject("bfloat16"), 2)
+    assert lowered(step) == lowered(step)
+
+
+def test_float32_runs_in_inference_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[bool] = []
+    model = lambda x: modes.append(torch.is_inference_mode_enabled())  # noqa: E731
+    monkeypatch.setattr(Subject, "prepare", lambda self, built: model)
+    for dtype in ("float32", "bfloat16"):
+        steps.inference(subject(dtype), 2)[0]()
+    assert modes == [True, False]
+
+
+@pytest.mark.parametrize("make", [steps.inference, steps.training])
+def test_a_step_does_not_ask_for_the_device(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, _ = make(subject("bfloat16"), 2)
+    step()
+    asked: list[object] = []
+    honest = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: asked.append(a) or honest(*a, **k))
+    step()
+    assert asked == []
