@@ -9,6 +9,8 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import settings
@@ -21,3 +23,12 @@ settings.load_profile("thorough" if os.environ.get("ACMIX_BENCH_FULL") == "1" el
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _autocast_as_it_was() -> Iterator[None]:
+    """A step of inference in a half type, once made, has autocast remember for as long as its process lives."""
+    yield
+    for _ in range(torch.autocast_increment_nesting()):
+        torch.autocast_decrement_nesting()
+    torch.clear_autocast_cache()

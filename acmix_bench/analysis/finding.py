@@ -205,11 +205,15 @@ def _exact_values(records: list[Record]) -> dict[_Metric, float]:
 
 
 def on_gpu(record: Record) -> list[str]:
-    """The card and the libraries of a timing on a GPU, and torch; nothing on the CPU, whose peaks are counted."""
+    """The card and the libraries of a timing on a GPU, as its process saw them; nothing on the CPU, whose peaks are
+    counted.
+    """
     if str(record.cell.protocol.get("device", "cpu")).startswith("cpu"):
         return []
-    environment = record.environment
-    return [*record.values.get("libraries", []), str(environment.gpu), f"torch {environment.torch}"]
+    gpu = record.values.get("gpu", {})
+    seen = [str(gpu[key]) for key in ("name", "runtime") if gpu.get(key)]
+    seen += [f"cuDNN {gpu['cudnn']}"] if gpu.get("cudnn") else []
+    return [*(seen or [str(record.environment.gpu)]), f"torch {record.environment.torch}"]
 
 
 def peaks_on(side: Side, meter: str) -> set[tuple[str, ...]]:

@@ -28,7 +28,7 @@ def hold(protocol: dict[str, Any]) -> dict[str, Any]:
     and its heap is scattered.
 
     Returns:
-        What was held, and torch's math libraries; of a GPU its name and those that run on it.
+        What was held, and torch's math libraries.
     """
     if "threads" not in protocol:
         return {}
@@ -45,9 +45,6 @@ def hold(protocol: dict[str, Any]) -> dict[str, Any]:
     words = ("Math Kernel", "MKL-DNN", "CPU cap")
     build = torch.__config__.show().splitlines()
     libraries = [line.strip(" -") for line in build if any(word in line for word in words)]
-    if str(protocol.get("device")).startswith("cuda") and torch.cuda.is_available():
-        name, runtime = torch.cuda.get_device_name(protocol["device"]), torch.version.cuda or torch.version.hip
-        libraries += [name, f"CUDA or ROCm {runtime}", f"cuDNN {torch.backends.cudnn.version()}"]
     return {"threads": threads, "cores": cores, "keeps_memory": keeps_memory, "libraries": libraries}
 
 

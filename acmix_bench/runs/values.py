@@ -38,6 +38,7 @@ class _Timed(_Values):
     libraries: list[str] = []
     host_seconds: list[Annotated[float, Field(ge=0, strict=True)]] = []
     reserved_bytes: Number | None = None
+    gpu: dict[str, Any] = {}
     gpu_states: list[_State] = []
     throttled_blocks: Count = 0
     left_out_blocks: Count = 0

@@ -16,7 +16,7 @@ from acmix_bench.analysis.thresholds import load_thresholds
 from acmix_bench.report.frame import to_csv
 from acmix_bench.report.table import tables
 from acmix_bench.runs.local import Outcome
-from acmix_bench.runs.record import Plan, Record, Run
+from acmix_bench.runs.record import Record, Run
 from acmix_bench.runs.store import Store
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import Cell
@@ -40,7 +40,11 @@ def _on_gpu(cell: Cell, outcome: Outcome, told: dict[str, Any]) -> Outcome:
     if cell.meter != "inference" or experiment_is_on_cpu(cell):
         return outcome
     seconds = outcome.values["seconds"]
-    more = {"host_seconds": [each / 2 for each in seconds], "reserved_bytes": 2**21, "libraries": ["cuDNN 9"]}
+    more = {
+        "host_seconds": [each / 2 for each in seconds],
+        "reserved_bytes": 2**21,
+        "gpu": {"name": "H100", "cudnn": 9},
+    }
     more |= {"gpu_states": [STATE] * len(seconds), "throttled_blocks": 0, "left_out_blocks": 0, "clock_settled": True}
     return Outcome(status="ok", values=outcome.values | more | told)
 
@@ -107,8 +111,9 @@ def test_columns_of_a_gpu_can_be_chosen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "told", "compared"),
     [
-        ([], {"libraries": ["cuDNN 9"]}, True),
-        ([], {"libraries": ["cuDNN 10"]}, False),
+        ([], {"gpu": {"name": "H100", "cudnn": 9, "uuid": "another of its kind"}}, True),
+        ([], {"gpu": {"name": "H100", "cudnn": 10}}, False),
+        ([], {"gpu": {"name": "A100", "cudnn": 9}}, False),
         (["device=cpu"], {}, False),
     ],
 )
@@ -121,9 +126,9 @@ def test_peaks_are_compared_on_one_gpu_and_its_libraries_alone(
     assert verdicts == ({"regression"} if compared and not settings else set())
     lines = [line for line in gate.not_compared(base, head) if "peak_bytes" in line]
     assert bool(lines) != compared
-    if told.get("libraries") == ["cuDNN 10"]:
-        what = "inference peak_bytes: not compared across GPUs or libraries (cuDNN 10 and cuDNN 9)"
-        assert lines[0] == f"baseline: {what}"
+    if told and not compared:
+        other = "cuDNN 10 and cuDNN 9" if told["gpu"]["name"] == "H100" else "A100 and H100"
+        assert lines[0] == f"baseline: inference peak_bytes: not compared across GPUs or libraries ({other})"
 
 
 def test_timings_in_other_arithmetic_are_unlike(tmp_path: Path) -> None:
@@ -155,7 +160,7 @@ def test_a_gpu_run_of_before_is_shown_as_it_was(tmp_path: Path) -> None:
         if record.cell.meter != "as_timed":
             records.append(record.model_copy(update={"values": values}))
     code = {key: value for key, value in found.plan.code.items() if not key.endswith("as_timed")}
-    plan = Plan.model_validate(found.plan.model_dump() | {"code": code})
+    plan = type(found.plan).model_validate(found.plan.model_dump() | {"code": code})
     before = Run(plan=plan, records=tuple(records))
     told = notes(before)
     assert "products as torch comes" in told

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -11,16 +10,6 @@ from cells import QUICK, cell_of
 
 from acmix_bench.meters import steps
 from acmix_bench.meters.subject import Subject
-
-
-@pytest.fixture(autouse=True)
-def _nesting_as_it_was() -> Iterator[None]:
-    nesting = torch.autocast_increment_nesting() - 1
-    torch.autocast_decrement_nesting()
-    yield
-    while torch.autocast_decrement_nesting() > nesting:
-        pass
-    torch.clear_autocast_cache()
 
 
 def subject(dtype: str) -> Subject:
