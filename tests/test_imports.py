@@ -45,6 +45,7 @@ LAYERS = [
     "ablate",
     "regress",
     "claims",
+    "doctor",
     "api",
     "cli",
     "__main__",

@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from acmix_bench.cli import claims, measure, own, report, versions, view, watch, weights
+from acmix_bench.cli import claims, doctor, measure, own, report, versions, view, watch, weights
 from acmix_bench.cli.common import as_help, is_watched, note
 from acmix_bench.errors import Interrupted, Terminated, UserError
 
@@ -87,6 +87,9 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "compare": versions.compare_runs,
         "merge": versions.merge,
         "regress": versions.regress,
+    },
+    "Is this machine fit to measure": {
+        "doctor": doctor.doctor,
     },
     "Bring your own": {
         "check": own.check,
