@@ -43,9 +43,9 @@ def identity(device: torch.device) -> dict[str, Any]:
     if device.type == "xpu":
         told = torch.xpu.get_device_properties(device)
         found = {"name": told.name, "memory_mib": told.total_memory // 2**20, "driver": str(told.driver_version)}
-        return found | {"multiprocessors": getattr(told, "max_compute_units", None), "torch": torch.__version__}
+        return found | {"multiprocessors": getattr(told, "max_compute_units", None), "torch": str(torch.__version__)}
     memory = torch.mps.recommended_max_memory() // 2**20  # of what the CPU uses too
-    return {"name": "Apple GPU", "memory_mib": memory, "torch": torch.__version__}
+    return {"name": "Apple GPU", "memory_mib": memory, "torch": str(torch.__version__)}
 
 
 def _of_cuda(device: torch.device) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def _of_cuda(device: torch.device) -> dict[str, Any]:
         "multiprocessors": told.multi_processor_count,
         "runtime": f"HIP {torch.version.hip}" if is_amd else f"CUDA {torch.version.cuda}",
         "cudnn": torch.backends.cudnn.version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "uuid": _uuid(device),
     }
     if is_amd:

@@ -43,6 +43,7 @@ def test_what_a_gpu_is_comes_from_torch_and_its_driver(monkeypatch: pytest.Monke
     assert (told["driver"], told["runtime"], told["uuid"]) == ("580.159.04", "CUDA 13.0", UUID)
     assert (told["power_limit_w"], told["mig"], told["application_mhz"]) == (700, "off", 1980)
     assert told["torch"] == torch.__version__
+    assert type(told["torch"]) is str, "torch's own type would bring torch to whoever unpickles it"
     assert gpu.identity(torch.device("cpu")) == {}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from test_loop import SHORT, Killed, job_of, model_of, same, splits_of, train
+from torch import Tensor, nn
 
 from acmix_bench.train import checkpoint, devices, loop
 from acmix_bench.train.loop import Diverged
@@ -65,3 +66,21 @@ def test_a_loss_that_is_no_number_is_named_by_its_update_though_read_later(reads
     with pytest.raises(Diverged, match="loss is nan in update 3, epoch 1 of 3"):
         train(model, splits_of(), job_of(SHORT))
     assert seen[0] == 4, "it was read at the end of the epoch"
+
+
+def test_a_training_that_loses_its_device_does_not_halve_its_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the lost device's libraries say, and they say that memory is not enough."""
+    error, told = RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"), list[str]()
+
+    class Loses(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(64, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            raise error
+
+    monkeypatch.setattr(devices, "is_lost", lambda device: True)
+    with pytest.raises(RuntimeError, match="CUDNN_STATUS_INTERNAL_ERROR"):
+        train(Loses(), splits_of(), job_of(SHORT), say=told.append)
+    assert not told
