@@ -20,7 +20,7 @@ from acmix_bench.spec import library
 from acmix_bench.spec.experiment import Case, Protocol
 from acmix_bench.spec.variant import IMPLEMENTATIONS
 
-# How far from float64 a dtype may be, relative to the largest value: some hundred roundings of it.
+# How far from float64 a dtype may be, in norms: some roundings of it, and rectifiers that switch.
 LIMITS = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}
 
 
@@ -90,10 +90,10 @@ def _agreement(known: list[Known], device: torch.device, dtype: torch.dtype) -> 
         with torch.autocast(device.type, dtype=dtype if half else torch.bfloat16, enabled=half):
             found = _run(module, images(one.trial).to(device, wide), one.trial)
         for ours, theirs in zip(found, (one.output, one.gradient), strict=True):
-            apart = ((ours.cpu().double() - theirs).abs().max() / theirs.abs().max()).item()
+            apart = ((ours.cpu().double() - theirs).norm() / theirs.norm()).item()
             farthest = apart if not apart <= farthest else farthest  # NaN too
     if not farthest <= LIMITS[dtype]:
-        raise Broken(f"{farthest:.1g} of the largest value from the reference, where {LIMITS[dtype]:g} is the most")
+        raise Broken(f"{farthest:.1g} from the reference, where {LIMITS[dtype]:g} is the most")
     return f"within {farthest:.0e} of the reference, output and gradient, {len(known)} shapes"
 
 

@@ -51,7 +51,8 @@ def _twice(device: torch.device) -> str:
 
 def _order(device: torch.device) -> str:
     """The same work right after itself, and after another that fills the caches."""
-    product, other = _product(device, 512), _product(device, 2048)
+    on_gpu = device.type != "cpu"
+    product, other = _product(device, 2048 if on_gpu else 512), _product(device, 4096 if on_gpu else 2048)
     after_itself: list[float] = []
     after_other: list[float] = []
     for _ in range(BLOCKS):

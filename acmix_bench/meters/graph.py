@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from acmix_bench.meters.clock import Step
 
 WARM_UP = 3  # steps on the side stream before the capture, as torch's notes do
+
+
+class CannotCapture(RuntimeError):
+    """A step that no graph can hold. What torch keeps of the attempt is in the way of what else the process runs."""
 
 
 def captured(step: Step, release: Step, device: torch.device) -> Step:
@@ -18,7 +24,7 @@ def captured(step: Step, release: Step, device: torch.device) -> Step:
         release: frees what a step leaves behind: gradients are then the graph's own.
 
     Raises:
-        RuntimeError: where the step does what cannot be captured, with what torch says of it.
+        CannotCapture: where the step does what cannot be captured, with what torch says of it.
     """
     with torch.cuda.device(device):
         side, current = torch.cuda.Stream(device), torch.cuda.current_stream(device)
@@ -37,5 +43,10 @@ def captured(step: Step, release: Step, device: torch.device) -> Step:
             # Where the step raised, the end of the capture raises too, and says less.
             first = error.__context__ if isinstance(error.__context__, RuntimeError) else error
             told = (str(first).strip().splitlines() or [type(first).__name__])[0]
-            raise RuntimeError(f"launch=graph: the step cannot be captured as a CUDA graph: {told}") from error
-    return graph.replay
+            raise CannotCapture(f"launch=graph: the step cannot be captured as a CUDA graph: {told}") from error
+    return partial(_replay, graph, step)
+
+
+def _replay(graph: torch.cuda.CUDAGraph, step: Step) -> None:
+    """Run a graph; its step is kept with it, for the graph reads and writes the memory of the step's tensors."""
+    graph.replay()

@@ -143,7 +143,7 @@ def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock, halved_
     """Build and warm up, until three steps in a row take alike or half the subject's time is spent; measure memory.
 
     What a variant's own code raises is its result, and ends none of the others, but for memory that runs out, whose
-    row is entered in `halved_by`, and a device that is lost.
+    row is entered in `halved_by`, a device that is lost, and a graph that cannot be: each is then tried alone.
     """
     device, protocol = subject.device, subject.protocol
     try:
@@ -162,6 +162,8 @@ def _ready(subject: Subject, prepare: Prepare, batch: int, clock: Clock, halved_
         devices.refuse_lost(device, subject.label, error)
         if devices.ran_out_of_memory(error):
             halved_by.append(subject.label)
+            raise
+        if isinstance(error, graph.CannotCapture):
             raise
         return error
     return _Timed(
