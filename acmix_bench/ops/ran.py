@@ -18,7 +18,7 @@ def watched() -> Iterator[set[str]]:
     try:
         yield names
     finally:
-        _seen.remove(names)
+        _seen[:] = [others for others in _seen if others is not names]
 
 
 def is_watched() -> bool:

@@ -90,7 +90,9 @@ def test_flex_attention_is_the_reference() -> None:
 
 @can_compile
 def test_a_timing_says_which_kernel_ran() -> None:
-    subjects = [Subject.of(cell_of(variant, "inference", "operator-8", 9)) for variant in ("flex", "production")]
+    subjects = [
+        Subject.of(cell_of(variant, "inference", "operator-8", 9)) for variant in ("implementation=flex", "production")
+    ]
     ours, torchs = latency.alternate(subjects, steps.inference)
     assert ours["kernels"] == ["flex_attention"]
     assert torchs["kernels"] == ["scaled_dot_product_attention: flash_attention"]
@@ -99,14 +101,16 @@ def test_a_timing_says_which_kernel_ran() -> None:
 
 
 def test_parity_and_counts_are_of_the_same_function() -> None:
-    for variant in ("flex", "natten"):
-        assert compare(Subject.of(cell_of(variant, "parity", "operator-8", 9)))["difference"] < 1e-9
-    counted = [count(Subject.of(cell_of(variant, "macs", "nano", 16))) for variant in ("flex", "production")]
+    for name in ("flex", "natten"):
+        assert compare(Subject.of(cell_of(f"implementation={name}", "parity", "operator-8", 9)))["difference"] < 1e-9
+    counted = [
+        count(Subject.of(cell_of(variant, "macs", "nano", 16))) for variant in ("implementation=flex", "production")
+    ]
     assert counted[0] == counted[1]
 
 
 @pytest.mark.parametrize(
-    ("variant", "meter", "protocol", "message"),
+    ("implementation", "meter", "protocol", "message"),
     [
         ("flex", "training", {}, "implementation=flex does not serve this: .* no backward pass on the CPU"),
         ("flex", "inference", {"dtype": "float64"}, "implementation=flex does not serve this: .* no float64"),
@@ -115,19 +119,19 @@ def test_parity_and_counts_are_of_the_same_function() -> None:
     ],
 )
 def test_what_a_kernel_cannot_is_said_before_anything_is_measured(
-    variant, meter, protocol, message, monkeypatch
+    implementation, meter, protocol, message, monkeypatch
 ) -> None:
     monkeypatch.setattr(natten, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=message) as raised:
-        try_out(cell_of(variant, meter, protocol=QUICK.model_copy(update=protocol)))
+        try_out(cell_of(f"implementation={implementation}", meter, protocol=QUICK.model_copy(update=protocol)))
     assert "\n" not in str(raised.value)
 
 
 def test_what_can_be_is_tried_without_running_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flex, "_run", lambda *_: pytest.fail("compiled"))
-    try_out(cell_of("flex", "inference"))
+    try_out(cell_of("implementation=flex", "inference"))
     for meter in ("params", "macs", "parity"):
-        try_out(cell_of("flex", meter))
+        try_out(cell_of("implementation=flex", meter))
 
 
 def test_an_operator_insists(monkeypatch: pytest.MonkeyPatch) -> None:
