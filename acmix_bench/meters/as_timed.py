@@ -24,8 +24,8 @@ from acmix_bench.meters.subject import Subject
 BITS = {"float64": 53, "float32": 24, "tf32": 11, "float16": 11, "bfloat16": 8}
 # A tolerance is so often what nudging weights and input by the last bit changes: each layer rounds its results as well.
 ROUNDED = 8
-# And so often what nudging them by float32's last bit changes: in it sums of thousands of products are added up, by
-# algorithms such as Winograd's too.
+# And so often what nudging them by float32's last bit changes (in float64 by its own): in it sums of thousands of
+# products are added up, by algorithms such as Winograd's too.
 SUMMED = 100
 LEAST = 1e-9  # as of parity in float64
 NOT_FINITE = 1e9  # how far from anything that is
@@ -53,7 +53,7 @@ def measure(subject: Subject) -> dict[str, Any]:
     type_ = subject.protocol["dtype"]
     bits = BITS["tf32" if type_ == "float32" and subject.protocol.get("products") == "tf32" else type_]
     moved = _run(exact, _nudged(oracle, bits), inputs, bits)
-    often = ROUNDED + SUMMED * 2.0 ** (bits - BITS["float32"])
+    often = ROUNDED + SUMMED * 2.0 ** min(0, bits - BITS["float32"])
     checks: dict[str, Any] = {}
     for name in inputs:
         differences, moves = _apart(ours[name], true[name]), _apart(moved[name], true[name])

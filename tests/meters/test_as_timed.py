@@ -94,6 +94,7 @@ def test_tf32_may_be_as_far_off_as_a_significand_of_float16() -> None:
     ieee, tf32, half = tolerance("float32"), tolerance("float32", products="tf32"), tolerance("float16")
     assert tf32 == pytest.approx(half)
     assert tf32 > 100 * ieee
+    assert tolerance("float64") == as_timed.LEAST
 
 
 def finished(tmp_path: Path, wrong: dict[str, Outcome], *more: str) -> ablate.Finished:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from cells import QUICK, cell_of
+from torch import nn
 
 from acmix_bench.meters import steps
 from acmix_bench.meters.subject import Subject
@@ -24,19 +25,28 @@ def lowered(step) -> int:
     return sum(event.count for event in profile.key_averages() if event.key == "aten::_to_copy")
 
 
+@pytest.fixture
+def two_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of the model: two kernels, two biases and the image are lowered; what lies between is so already."""
+    model = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3))
+    monkeypatch.setattr(Subject, "build", lambda self: model)
+    monkeypatch.setattr(Subject, "prepare", lambda self, built: built)
+
+
+@pytest.mark.usefixtures("two_convolutions")
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_in_inference_a_weight_is_lowered_once(dtype: str) -> None:
     step, _ = steps.inference(subject(dtype), 2)
-    first, second, third = lowered(step), lowered(step), lowered(step)
-    assert second == third < first, "the image, and what is made of it, are lowered in each"
-    assert first - second >= 3, "projections and the kernel"
+    assert [lowered(step) for _ in range(3)] == [5, 1, 1]
     assert not torch.is_autocast_enabled("cpu"), "and nothing else is"
 
 
+@pytest.mark.usefixtures("two_convolutions")
 def test_in_training_a_weight_is_lowered_in_each_step() -> None:
     """It has changed."""
     step, _ = steps.training(subject("bfloat16"), 2)
-    assert lowered(step) == lowered(step)
+    first, second = lowered(step), lowered(step)
+    assert first == second > 5
 
 
 def test_float32_runs_in_inference_mode(monkeypatch: pytest.MonkeyPatch) -> None:
