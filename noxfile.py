@@ -52,6 +52,7 @@ def full(session: nox.Session) -> None:
         "cli/test_train_imagenet.py",
         "cli/test_dense_commands.py",
         "cli/test_registry.py",
+        "doctor/test_doctor.py",
         "heads/test_every_backbone.py",
         "report/test_figures.py",
         "runs/test_sweep.py",

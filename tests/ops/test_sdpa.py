@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -157,3 +158,20 @@ def test_window_attention_in_several_calls_is_the_same(shift, monkeypatch) -> No
     production, literal = pair(WindowACmix, 8, 2, (7, 7))
     x = torch.randn(3, 14, 14, 8, dtype=torch.float64)
     assert worst_difference(At(production, shift), At(literal, shift), x) < 1e-10
+
+
+def test_cudnn_attends_under_no_mask() -> None:
+    """Its backward pass gives NaN there."""
+
+    class OnGpu:
+        device = torch.device("cuda")
+
+    query: Any = OnGpu()
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    with sdpa._without_cudnn(query, torch.zeros(8, 8)):
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+        assert torch.backends.cuda.mem_efficient_sdp_enabled()
+    for where, mask in ((query, None), (torch.zeros(1), torch.zeros(8, 8))):
+        with sdpa._without_cudnn(where, mask):
+            assert torch.backends.cuda.cudnn_sdp_enabled() == before
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before
