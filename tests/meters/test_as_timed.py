@@ -123,7 +123,7 @@ def test_timings_of_what_is_wrong_as_timed_are_withheld(tmp_path: Path) -> None:
     assert lines["baseline"].timings
     told = tables(done.comparison)[1].render("text").replace("\n", " ")
     assert "Checked as timed: in bfloat16 on cpu" in told
-    assert "(largest relative difference 1e-06)" in told
+    assert "(outputs differ by 1e-06 of their norm at most)" in told
 
 
 def test_what_cannot_be_checked_is_withheld_but_for_an_operator_of_mine(
