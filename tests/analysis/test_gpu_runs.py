@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from fake_meter import answer
@@ -15,12 +17,14 @@ from acmix_bench.analysis.compare import compare
 from acmix_bench.analysis.thresholds import load_thresholds
 from acmix_bench.report.frame import to_csv
 from acmix_bench.report.table import tables
+from acmix_bench.runs import accelerators
 from acmix_bench.runs.local import Outcome
 from acmix_bench.runs.record import Record, Run
 from acmix_bench.runs.store import Store
 from acmix_bench.spec import library
 from acmix_bench.spec.cell import Cell
 
+H100 = {"name": "H100", "cudnn": 9}
 STATE = {"clock_mhz": 1980, "temperature_c": 50, "power_w": 300.0, "throttled": []}
 
 
@@ -28,12 +32,20 @@ def run(folder: Path, *settings: str, slower: dict[str, float] | None = None, **
     """A run of the fake meter on a GPU, whose host hands a step out in half its time, and with what else is told."""
     chosen = ["meters=params,inference", "device=cuda", "processes=3", *settings]
     experiment = library.with_settings(library.load_experiment("smoke"), chosen)
-    plan = ablate.plan_of(experiment, ablate.rows_of(experiment))
 
     def measure(cells: Sequence[Cell], timeout: float) -> list[Outcome]:
         return [_on_gpu(cell, outcome, told) for cell, outcome in zip(cells, answer(cells), strict=True)]
 
-    return ablate.ablate(plan, Store(folder), measure=measure, misfits=lambda cells, timeout: {}).comparison.run
+    with looking_at(told.get("gpu", H100)):
+        plan = ablate.plan_of(experiment, ablate.rows_of(experiment))
+        return ablate.ablate(plan, Store(folder), measure=measure, misfits=lambda cells, timeout: {}).comparison.run
+
+
+def looking_at(identity: dict[str, Any]) -> AbstractContextManager[Any]:
+    """Plan where such a GPU is."""
+    names = {"cpu": {}, "cuda": identity}
+    look = lambda name: accelerators.Device(name=name, identity=names[name])  # noqa: E731
+    return patch("acmix_bench.runs.accelerators.look", look)
 
 
 def _on_gpu(cell: Cell, outcome: Outcome, told: dict[str, Any]) -> Outcome:

@@ -45,7 +45,7 @@ def test_the_walk_leaves_no_command_out() -> None:
     """Of those that take a registered name; check, list, show and the meters are walked in test_registry."""
     walked = {"ablate", "flops", "throughput", "train", "table", "plot", "plan", "compare", "merge", "status"}
     walked |= {"import-weights", "claims"}
-    elsewhere = {"list", "show", "check", "regress", "predict", "evaluate", "report"}
+    elsewhere = {"list", "show", "check", "regress", "predict", "evaluate", "report", "doctor"}
     assert {name for commands in COMMANDS.values() for name in commands} == walked | elsewhere
 
 
