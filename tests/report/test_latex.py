@@ -163,7 +163,9 @@ def test_every_column_can_be_shown() -> None:
         filled = [any(row[number] != "-" for row in table.rows) for number in range(len(table.header))]
         missing = {columns[number - 1] for number, one in enumerate(filled) if not one}
         assert not {
-            one for one in missing if not re.search(r"of_matmul|host_share|published|released|ledger|macs_|activ|_bytes|flop", one)
+            one
+            for one in missing
+            if not re.search(r"of_matmul|host_share|published|released|ledger|macs_|activ|_bytes|flop", one)
         }
 
 
