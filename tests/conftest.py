@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-settings.register_profile("steady", deadline=None, derandomize=True, max_examples=30)
+settings.register_profile("steady", deadline=None, derandomize=True, max_examples=20)
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile("thorough" if os.environ.get("ACMIX_BENCH_FULL") == "1" else "steady")
 

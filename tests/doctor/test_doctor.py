@@ -13,7 +13,7 @@ from acmix_bench import doctor
 from acmix_bench.cli import app
 from acmix_bench.doctor import machine, memory, operators, timing
 from acmix_bench.errors import UserError
-from acmix_bench.runs.contract import Broken, Promise
+from acmix_bench.runs.contract import Broken, NotPromised, Promise
 from acmix_bench.runs.contract_operator import TRIALS
 
 CPU = torch.device("cpu")
@@ -50,13 +50,10 @@ def test_operators_agree_and_a_wrong_one_does_not(attention: str) -> None:
             operators._agreement([known], CPU, dtype)
 
 
-def test_an_implementation_that_cannot_run_is_not_applicable() -> None:
-    found = by_name(
-        promise for promise in operators.promises(CPU) if promise.name in ("implementation=natten", "local float32")
-    )
-    assert found["local float32"].holds
-    assert found["implementation=natten"].holds is None
-    assert "NATTEN" in found["implementation=natten"].told
+def test_an_implementation_runs_or_is_not_applicable() -> None:
+    assert operators._implementation(CPU, "production").startswith("within ")
+    with pytest.raises(NotPromised, match="NATTEN is not installed"):
+        operators._implementation(CPU, "natten")
 
 
 def test_lengths_are_held_to_what_they_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +69,8 @@ def test_lengths_are_held_to_what_they_must_be(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_cold_cache_is_of_a_gpu() -> None:
-    assert by_name(promise for promise in timing.promises(CPU))["cold and warm"].holds is None
+    with pytest.raises(NotPromised):
+        timing._cold(CPU)
 
 
 def test_a_part_whose_process_ends_is_a_fail_and_the_next_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

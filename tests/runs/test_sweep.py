@@ -19,6 +19,7 @@ from acmix_bench.runs.status import status_of
 WORDS = dict.fromkeys(("question", "source", "command", "time", "expected"), "a test")
 FULL = os.environ.get("ACMIX_BENCH_FULL") == "1"
 SEEDS = 100 if FULL else 20
+full = pytest.mark.skipif(not FULL, reason="nox -s full")
 
 
 def prepare(folder: Path, **content: object) -> Path:
@@ -73,6 +74,7 @@ def test_what_goes_wrong_fails_alone_with_its_reason_and_what_it_said(tmp_path: 
     assert len(by_how["endless"]["values"]["output"]) == 2000
 
 
+@full
 def test_several_jobs_give_what_one_gives(tmp_path: Path) -> None:
     protocol = {"threads": 1, "seeds": 2, "epochs": 1}
     prepare(tmp_path, meters=["params", "accuracy"], protocol=protocol)
@@ -85,7 +87,7 @@ def test_several_jobs_give_what_one_gives(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=full)])
 def test_an_end_that_is_asked_for_comes_in_5_seconds(sent: signal.Signals, code: int, tmp_path: Path) -> None:
     protocol = {"threads": 1, "seeds": 200}
     prepare(tmp_path, meters=["mine.py:COUNT"], protocol=protocol)
@@ -149,7 +151,7 @@ def test_killed_at_any_moment_and_gone_on_with_nothing_is_lost_or_doubled(tmp_pa
     assert out.replace("results/", "whole/") == whole
 
 
-@pytest.mark.skipif(not FULL, reason="nox -s full")  # tests/meters/test_accuracy.py has it in one process
+@full  # tests/meters/test_accuracy.py has it in one process
 def test_a_training_that_was_killed_goes_on_from_its_checkpoint_and_gives_the_same(tmp_path: Path) -> None:
     prepare(tmp_path, meters=["mine.py:TRAIN"], protocol={"threads": 1, "seeds": 1, "epochs": 2})
     code, _, err = run_in(tmp_path, "ablate", "-e", "sweep.yaml", "--results", "whole")
