@@ -28,7 +28,7 @@ from acmix_bench.spec.variant import AXES
 GROUP: Any = typer.main.get_command(app)
 COMMANDS = {name: command for name, command in GROUP.commands.items() if not command.hidden}
 RUNS = (
-    *("paths", "paths-cluttered", "shift-cluttered", "scenes-segment", "fps"),
+    *("paths", "paths-cluttered", "shift-cluttered", "scenes-segment", "scenes-detect", "fps"),
     *("speed", "training", "speed-default", "latency", "memory", "native", "native-networks", "ledger"),
     "backbones",
 )

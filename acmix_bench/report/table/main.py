@@ -59,15 +59,20 @@ def main_table(comparison: Comparison, told: Sequence[str] = (), *, where: str =
 
 
 def _usual(comparison: Comparison) -> list[Column]:
-    """What stands in the table where nobody chooses."""
+    """What stands in the table where nobody chooses; no score of masks where boxes alone are predicted."""
     several, experiment = len(comparison.lines) > 1, comparison.run.plan.experiment
+    scored = {key for line in comparison.lines for key in line.scores}
     columns = [VARIANT]
     for name in experiment.meters:
         meter = meters.find(name)
         if meter.is_speed:
             columns.append(rate(name))
         elif meter.repeats == "seeds" and meter.metrics:
-            for key, metric in scores_of(name).items():
+            of_meter = scores_of(name)
+            there = scored & set(of_meter) or set(of_meter)
+            for key, metric in of_meter.items():
+                if key not in there:
+                    continue
                 columns.append(score(key, metric, experiment.protocol.seeds, name))
                 if several:
                     columns.append(difference(key, metric, experiment.protocol.seeds, name))
