@@ -49,6 +49,7 @@ def full(session: nox.Session) -> None:
     session.run(*pytest, "tests/backbones/test_models.py", "-k", "full_size", env=environment)
     long = (
         "cli/test_walk.py",
+        "cli/test_own_pictures.py",
         "cli/test_train_imagenet.py",
         "cli/test_dense_commands.py",
         "cli/test_registry.py",
