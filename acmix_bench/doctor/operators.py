@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from acmix_bench.backbones.build import operator_of
 from acmix_bench.errors import UserError
 from acmix_bench.meters import as_timed
+from acmix_bench.meters.parity import gradient_of
 from acmix_bench.meters.subject import Subject
 from acmix_bench.runs.contract import Broken, NotPromised, Promise, tried
 from acmix_bench.runs.contract_operator import BACKBONE, TRIALS, Trial, images
 from acmix_bench.spec import library
 from acmix_bench.spec.experiment import Case, Protocol
 from acmix_bench.spec.variant import IMPLEMENTATIONS
+from acmix_bench.train import devices
 
 # How far from float64 a dtype may be, in norms: some roundings of it, and rectifiers that switch.
 LIMITS = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}
@@ -80,8 +82,10 @@ def _known(attention: str, trial: Trial) -> Known:
 
 def _agreement(known: list[Known], device: torch.device, dtype: torch.dtype) -> str:
     """How far output and gradient lie from the reference's, in the shape where that is farthest."""
-    if device.type == "mps" and dtype == torch.float64:
-        raise NotPromised("mps has no float64")
+    try:
+        devices.refuse_dtype(device, str(dtype).removeprefix("torch."))
+    except UserError as reason:
+        raise NotPromised(str(reason)) from reason
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     half = dtype not in (torch.float64, torch.float32)
     farthest = 0.0
@@ -98,9 +102,7 @@ def _agreement(known: list[Known], device: torch.device, dtype: torch.dtype) -> 
 
 
 def _run(module: nn.Module, x: Tensor, trial: Trial) -> tuple[Tensor, Tensor]:
-    """The output, and the gradient of the input for weights of either sign."""
+    """The output, and the gradient of the input."""
     x = x.requires_grad_()
     out = module(x, *trial.call)
-    weights = torch.linspace(-1, 1, out.numel(), device=out.device, dtype=torch.float64).view_as(out).sin()
-    (gradient,) = torch.autograd.grad((out * weights.to(out.dtype)).sum(), x)
-    return out.detach(), gradient
+    return out.detach(), gradient_of(out, x)
