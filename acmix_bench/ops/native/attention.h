@@ -4,9 +4,10 @@
 //   scores   lanes are queries; ROWS rows x A offsets of one key row are summed in registers
 //   softmax  lanes are queries, so nothing is added across lanes
 //   values   lanes are channels; some queries x some vectors of channels are summed in registers
-// The keys of the rows at hand are kept transposed (channel, then column), padded, with their position taken off.
-// Column c of the padded map stands in plane c % S at c / S: so neighbouring queries read neighbouring keys at any stride. A
-// block's keys lie together: two cache lines a channel, and nothing between them.
+// The keys of the rows at hand are kept transposed, padded, with their position taken off: [V columns][channel][plane][V].
+// Column c of the padded map stands in plane c % S at c / S: so neighbouring queries read neighbouring keys at any stride.
+// A block's keys at each offset are made in registers from whole vectors, since most loads between those would touch two
+// cache lines.
 //
 // Letters: B batch, C channels, N heads, D channels a head, H W map, h w query grid, A window, S stride.
 
@@ -27,7 +28,7 @@ template <int A, int S>
 struct Window {
     static constexpr int TAPS = A * A;
     static constexpr int SPAN = S * (ROWS - 1) + A;                             // key rows that a block sees
-    static constexpr int REACH = (V + (A - 1) / S + V - 1) / V * V;             // key columns of one plane that it sees
+    static constexpr int SEEN = 1 + ((A - 1) / S + V - 1) / V;                  // vectors of key columns of one plane
 
     long height, width, depth, h, w;
     long lanes;   // queries of a row, rounded up to whole vectors
@@ -38,19 +39,19 @@ struct Window {
     Window(long height, long width, long depth) : height(height), width(width), depth(depth) {
         h = (height + S - 1) / S, w = (width + S - 1) / S;
         lanes = rounded_up(w, V);
-        padded = S * (lanes - V + REACH);
+        padded = S * (lanes + V * (SEEN - 1));
         filled = rounded_up(width + A - 1, S * V);
         for (long c = 0; c < filled; ++c) column.push_back(reflected(std::min(c, width - 1 + A - 1) - A / 2, width));
     }
 
     long row(long padded_row) const { return reflected(padded_row - A / 2, height); }
-    long key_size() const { return depth * lanes / V * S * REACH; }  // of one head's row of transposed keys
-    long value_size() const { return depth * padded; }               // and of its padded values
+    long row_size() const { return depth * padded; }      // of one head's row of keys or values
+    long block_size() const { return depth * S * V; }     // of V of its key columns, of all planes
 
-    // Transpose a padded row of one head to [block of V queries][channel][plane][REACH columns], less `position` (W, D)
-    // if there is one. Column x of the row is at place[x], and its next vector of channels `next` numbers on.
+    // Transpose a padded row of one head to [V columns][channel][plane][V], less `position` (W, D) if there is one. Column
+    // x of the row is at place[x], and its next vector of channels `next` numbers on.
     void transpose_row(const T* row, const long* place, long next, const T* position, T* to) const {
-        const long blocks = lanes / V, vectors = filled / S / V;
+        const long vectors = filled / S / V;
         for (int p = 0; p < S; ++p)
             for (long i = 0; i < vectors; ++i)
                 for (long e = 0; e < depth; e += V) {
@@ -62,12 +63,9 @@ struct Window {
                         if (position) x[lane] -= load(position + at * depth + e);
                     }
                     transpose(x);
-                    // Blocks overlap: these columns are the first ones of a block, and the last ones of those before it.
-                    for (long block = std::max(0L, i - REACH / V + 1); block <= std::min(i, blocks - 1); ++block) {
-                        T* start = to + ((block * depth + e) * S + p) * REACH + (i - block) * V;
+                    T* start = to + i * block_size() + (e * S + p) * V;
 #pragma GCC unroll 16
-                        for (int lane = 0; lane < V; ++lane) store(start + lane * S * REACH, x[lane]);
-                    }
+                    for (int lane = 0; lane < V; ++lane) store(start + lane * S * V, x[lane]);
                 }
     }
 
@@ -99,20 +97,27 @@ struct Window {
 // Dot products over channels of COUNT query rows at one key row: out[row][offset].
 template <int A, int S, int COUNT>
 INLINE void dot_products(const Window<A, S>& window, const T* query, const T* key, vec (&out)[COUNT][A]) {
+    constexpr int SEEN = Window<A, S>::SEEN;
     vec total[COUNT][A] = {};
     const long query_row = window.depth * window.lanes;
 #pragma GCC unroll 4
-    for (long e = 0; e < window.depth; ++e, key += S * window.REACH, query += V) {
-        vec q[COUNT];
+    for (long e = 0; e < window.depth; ++e, key += S * V, query += V) {
+        vec q[COUNT], k[S][SEEN];
 #pragma GCC unroll 3
         for (int r = 0; r < COUNT; ++r) q[r] = load(query + r * query_row);
-#pragma GCC unroll 16
-        for (int a = 0; a < A; ++a) {
-            vec k = load(key + a % S * window.REACH + a / S);
-            if (COUNT > 1) KEEP(k);
+#pragma GCC unroll 2
+        for (int p = 0; p < S; ++p)
+#pragma GCC unroll 4
+            for (int i = 0; i < SEEN; ++i) {
+                k[p][i] = load(key + i * window.block_size() + p * V);
+                KEEP(k[p][i]);
+            }
+        each<A>([&](auto tap) INLINE_LAMBDA {
+            constexpr int a = decltype(tap)::value, BY = a / S;
+            const vec by = joined<BY % V>(k[a % S][BY / V], k[a % S][std::min(BY / V + 1, SEEN - 1)]);
 #pragma GCC unroll 3
-            for (int r = 0; r < COUNT; ++r) total[r][a] += q[r] * k;
-        }
+            for (int r = 0; r < COUNT; ++r) total[r][a] += q[r] * by;
+        });
     }
 #pragma GCC unroll 3
     for (int r = 0; r < COUNT; ++r)
@@ -203,12 +208,18 @@ INLINE void weighted_sum(const T* weights, const T* const* rows, long next, vec 
 template <int VECTORS>
 constexpr int TILE = std::min(V, REGISTERS / 2 / VECTORS);
 
-// Call run(vectors, first query, first channel) for all tiles of some queries and all channels of a head.
+// Call run(vectors, queries, first query, first channel) for all tiles of some queries and all channels of a head. The last
+// tile is half as large where that is enough.
 template <class Run>
 INLINE void over_tiles(long depth, long queries, const Run& run) {
     long e = 0;
-    for (; e + 2 * V <= depth; e += 2 * V)
-        for (long q = 0; q < queries; q += TILE<2>) run(std::integral_constant<int, 2>(), q, e);
-    for (; e < depth; e += V)
-        for (long q = 0; q < queries; q += TILE<1>) run(std::integral_constant<int, 1>(), q, e);
+    const auto over = [&](auto vectors) INLINE_LAMBDA {
+        constexpr int VECTORS = decltype(vectors)::value, MOST = TILE<VECTORS>, HALF = (MOST + 1) / 2;
+        for (long q = 0; q < queries; q += MOST)
+            if (queries - q > HALF) run(vectors, std::integral_constant<int, MOST>(), q, e);
+            else run(vectors, std::integral_constant<int, HALF>(), q, e);
+        e += VECTORS * V;
+    };
+    while (e + 2 * V <= depth) over(std::integral_constant<int, 2>());
+    if (e < depth) over(std::integral_constant<int, 1>());
 }

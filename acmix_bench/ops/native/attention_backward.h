@@ -58,26 +58,26 @@ struct HeadGradient {
 
     HeadGradient(const AttentionGradient& o)
         : o(o), window(o.height, o.width, o.depth), D(o.depth), C(o.heads * D), pixel(3 * C), query_row(D * window.lanes),
-          padded_rows(o.height + A - 1), keys(W::SPAN * window.key_size()), values(W::SPAN * window.key_size()),
-          keys_by_channel(W::SPAN * window.value_size()), queries(ROWS * query_row), gradients(ROWS * query_row),
-          weights(ROWS * W::TAPS * V), changes(ROWS * W::TAPS * V), key_gradient(padded_rows * window.value_size()),
-          value_gradient(padded_rows * window.value_size()), zeros(D) {
+          padded_rows(o.height + A - 1), keys(W::SPAN * window.row_size()), values(W::SPAN * window.row_size()),
+          keys_by_channel(W::SPAN * window.row_size()), queries(ROWS * query_row), gradients(ROWS * query_row),
+          weights(ROWS * W::TAPS * V), changes(ROWS * W::TAPS * V), key_gradient(padded_rows * window.row_size()),
+          value_gradient(padded_rows * window.row_size()), zeros(D) {
         std::fill_n(zeros.data, D, T(0));
         for (long x = 0; x < o.width; ++x) place.push_back(x * pixel);
         for (long x = 0; x < o.width; ++x) query_place.push_back(x / S * C);
     }
 
-    T* key(long p) const { return keys.data + p % W::SPAN * window.key_size(); }
-    T* value(long p) const { return values.data + p % W::SPAN * window.key_size(); }
-    T* key_by_channel(long p) const { return keys_by_channel.data + p % W::SPAN * window.value_size(); }
+    T* key(long p) const { return keys.data + p % W::SPAN * window.row_size(); }
+    T* value(long p) const { return values.data + p % W::SPAN * window.row_size(); }
+    T* key_by_channel(long p) const { return keys_by_channel.data + p % W::SPAN * window.row_size(); }
 
     void run(long b, long n) const {
         const T* q = o.qkv + b * o.height * o.width * pixel + n * D;
         const T *k = q + C, *v = k + C;
         const T* g = o.gradient + b * window.h * window.w * C + n * D;
         T* result = o.result + (q - o.qkv);
-        std::fill_n(key_gradient.data, padded_rows * window.value_size(), T(0));
-        std::fill_n(value_gradient.data, padded_rows * window.value_size(), T(0));
+        std::fill_n(key_gradient.data, padded_rows * window.row_size(), T(0));
+        std::fill_n(value_gradient.data, padded_rows * window.row_size(), T(0));
         long padded = 0;
         for (long y = 0; y < window.h; y += ROWS) {
             const long rows = std::min(long(ROWS), window.h - y);
@@ -93,7 +93,7 @@ struct HeadGradient {
                 window.transpose_queries(g + (y + r) * window.w * C, query_place.data(), V, 1, gradients.data + r * query_row);
             }
             for (long x = 0; x < window.w; x += V) {
-                const long block = x * D / V * S * W::REACH;
+                const long block = x / V * window.block_size();
                 block_products<A, S>(
                     window, queries.data + x * D, rows, [&](long p) { return key(y * S + p) + block; }, weights.data);
                 block_products<A, S>(
@@ -131,8 +131,8 @@ struct HeadGradient {
             store(weight + t * V, real ? p : vec{});
             store(change + t * V, real ? d : vec{});
         }
-        over_tiles(D, count, [&](auto vectors, long i, long e) INLINE_LAMBDA {
-            constexpr int VECTORS = decltype(vectors)::value, QUERIES = TILE<VECTORS>;
+        over_tiles(D, count, [&](auto vectors, auto tile, long i, long e) INLINE_LAMBDA {
+            constexpr int VECTORS = decltype(vectors)::value, QUERIES = decltype(tile)::value;
             const T* at[A];
             for (int ky = 0; ky < A; ++ky) at[ky] = key_by_channel(y * S + ky) + e * window.padded + S * (x + i) * V;
             vec sums[QUERIES][VECTORS];
@@ -150,8 +150,8 @@ struct HeadGradient {
                 const long offset = e * window.padded + S * (x + i) * V;
                 T *to_keys[A], *to_values[A];
                 for (int ky = 0; ky < A; ++ky) {
-                    to_keys[ky] = key_gradient.data + (y * S + ky) * window.value_size() + offset;
-                    to_values[ky] = value_gradient.data + (y * S + ky) * window.value_size() + offset;
+                    to_keys[ky] = key_gradient.data + (y * S + ky) * window.row_size() + offset;
+                    to_values[ky] = value_gradient.data + (y * S + ky) * window.row_size() + offset;
                 }
                 const T *from_query[QUERIES], *from_gradient[QUERIES];
                 for (int p = 0; p < QUERIES; ++p) from_query[p] = query[i + p] + (i + p < count ? e : 0);
@@ -167,7 +167,7 @@ struct HeadGradient {
             for (long e = 0; e < D; e += V)
                 for (long c = 0; c < o.width + A - 1; ++c) {
                     T* to = result + (window.row(p) * o.width + window.column[c]) * pixel + e;
-                    store(to, load(to) + load(padded + p * window.value_size() + (e / V * window.padded + c) * V));
+                    store(to, load(to) + load(padded + p * window.row_size() + (e / V * window.padded + c) * V));
                 }
     }
 };

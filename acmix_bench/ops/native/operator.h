@@ -42,7 +42,7 @@ struct Band {
         : o(o), window(o.height, o.width, o.depth), N(o.heads), D(o.depth), C(N * D), K(o.path ? o.kernel : 1),
           query_row(D * window.lanes),
           maps(o.width, 3 * C, K, S, kept(o, window, K)),
-          keys(W::SPAN * N * window.key_size()), values(W::SPAN * N * window.value_size()), queries(ROWS * query_row),
+          keys(W::SPAN * N * window.row_size()), values(W::SPAN * N * window.row_size()), queries(ROWS * query_row),
           scores(ROWS * W::TAPS * V), path() {
         path.inputs = 3 * N, path.outputs = N, path.kernel = K;
     }
@@ -53,8 +53,8 @@ struct Band {
         return whole <= WHOLE_IMAGE ? std::max(seen, window.height) : seen;
     }
 
-    T* key(long n, long padded_row) const { return keys.data + (padded_row % W::SPAN * N + n) * window.key_size(); }
-    T* value(long n, long padded_row) const { return values.data + (padded_row % W::SPAN * N + n) * window.value_size(); }
+    T* key(long n, long padded_row) const { return keys.data + (padded_row % W::SPAN * N + n) * window.row_size(); }
+    T* value(long n, long padded_row) const { return values.data + (padded_row % W::SPAN * N + n) * window.row_size(); }
 
     void run(long b, long begin, long end) const {
         const long reach = std::max(long(A), K) / 2;
@@ -124,7 +124,7 @@ struct Band {
     // The scores of a block.
     INLINE void score(long n, long y, long x, long rows) const {
         block_products<A, S>(
-            window, queries.data + x * D, rows, [&](long p) { return key(n, y * S + p) + x * D / V * S * W::REACH; },
+            window, queries.data + x * D, rows, [&](long p) { return key(n, y * S + p) + x / V * window.block_size(); },
             scores.data);
     }
 
@@ -144,8 +144,8 @@ struct Band {
         const long count = std::min(long(V), window.w - x);
         const T* weights = scores.data + r * W::TAPS * V;
         T* results = o.out + ((b * window.h + y + r) * window.w + x) * C + n * D;
-        over_tiles(D, count, [&](auto vectors, long q, long e) INLINE_LAMBDA {
-            constexpr int VECTORS = decltype(vectors)::value, QUERIES = TILE<VECTORS>;
+        over_tiles(D, count, [&](auto vectors, auto queries, long q, long e) INLINE_LAMBDA {
+            constexpr int VECTORS = decltype(vectors)::value, QUERIES = decltype(queries)::value;
             const T* at[A];
             for (int ky = 0; ky < A; ++ky)
                 at[ky] = value(n, (y + r) * S + ky) + e * window.padded + S * (x + q) * V;

@@ -61,13 +61,16 @@ struct MapRows : Rows {
                     long p = 0;
                     const auto tiles = [&](auto pixels) INLINE_LAMBDA {
                         constexpr int PIXELS = decltype(pixels)::value;
-                        tile<PIXELS, VECTORS>(input + p * inputs + j, inputs, some, w, j ? nullptr : bias + c,
-                                              places.data() + p, c / V * next, std::min(long(PIXELS), count - p));
+                        const T* x = input + p * inputs + j;
+                        for (long i = PIXELS; i < 2 * PIXELS; ++i)  // the next tile's inputs
+                            for (long k = 0; k < some; k += LINE) __builtin_prefetch(x + i * inputs + k);
+                        tile<PIXELS, VECTORS>(x, inputs, some, w, j ? nullptr : bias + c, places.data() + p, c / V * next);
                         p += PIXELS;
                     };
-                    while (count - p > 4) tiles(std::integral_constant<int, 6>());
-                    if (count - p > 2) tiles(std::integral_constant<int, 4>());
-                    if (count - p > 0) tiles(std::integral_constant<int, 2>());
+                    while (count - p >= 6) tiles(std::integral_constant<int, 6>());
+                    if (count - p >= 4) tiles(std::integral_constant<int, 4>());
+                    if (count - p >= 2) tiles(std::integral_constant<int, 2>());
+                    if (count - p >= 1) tiles(std::integral_constant<int, 1>());
                 }
                 c += VECTORS * V;
             };
@@ -78,20 +81,21 @@ struct MapRows : Rows {
 
 private:
     static constexpr long INPUTS = 96;  // 24 KiB of weights in the widest vectors
+    static constexpr long LINE = 64 / sizeof(T);  // numbers of a cache line
 
-    // `count` pixels by VECTORS vectors of channels, to `offset` numbers behind their places: `some` inputs on top of the
-    // bias, or where there is none, of what stands there.
+    // PIXELS by VECTORS vectors of channels, to `offset` numbers behind their places: `some` inputs on top of the bias, or
+    // where there is none, of what stands there.
     template <int PIXELS, int VECTORS>
-    void tile(const T* input, long inputs, long some, const T* weights, const T* bias, T* const* places, long offset, long count) const {
+    void tile(const T* input, long inputs, long some, const T* weights, const T* bias, T* const* places, long offset) const {
         const T* pixel[PIXELS];
 #pragma GCC unroll 6
-        for (int p = 0; p < PIXELS; ++p) pixel[p] = input + std::min(long(p), count - 1) * inputs;
+        for (int p = 0; p < PIXELS; ++p) pixel[p] = input + p * inputs;
         vec total[PIXELS][VECTORS];
 #pragma GCC unroll 6
         for (int p = 0; p < PIXELS; ++p)
 #pragma GCC unroll 4
             for (int i = 0; i < VECTORS; ++i)
-                total[p][i] = bias ? load(bias + i * V) : load(places[std::min(long(p), count - 1)] + offset + i * next);
+                total[p][i] = bias ? load(bias + i * V) : load(places[p] + offset + i * next);
         for (long j = 0; j < some; ++j, weights += VECTORS * V) {
             vec w[VECTORS];
 #pragma GCC unroll 4
@@ -108,10 +112,8 @@ private:
             }
         }
 #pragma GCC unroll 6
-        for (int p = 0; p < PIXELS; ++p) {
-            if (p == count) break;
+        for (int p = 0; p < PIXELS; ++p)
 #pragma GCC unroll 4
             for (int i = 0; i < VECTORS; ++i) store(places[p] + offset + i * next, total[p][i]);
-        }
     }
 };

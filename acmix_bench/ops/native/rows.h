@@ -20,8 +20,10 @@ struct Rows {
         : width(width), count(count),
           plane(rounded_up((width + stride - 1) / stride, TILE_WIDTH) + (kernel + stride - 2) / stride), next(stride * plane * V),
           size(vectors * next), memory(count * size) {
-        std::fill_n(memory.data, count * size, T(0));
         const auto placed = [&](long c) { return (c % stride * plane + c / stride) * V; };
+        for (long c = 0; c < width + kernel - 1; ++c)
+            for (long vector = 0; vector < count * vectors; ++vector)
+                if (c < kernel / 2 || c >= kernel / 2 + width) store(memory.data + vector * next + placed(c), vec{});
         for (long x = 0; x < width; ++x) place.push_back(placed(x + kernel / 2));
         for (long kx = 0; kx < kernel; ++kx) taps.push_back(placed(kx));
     }

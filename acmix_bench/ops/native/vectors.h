@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#if LANES == 16 && defined(__AVX512DQ__)
+#if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
@@ -78,6 +78,42 @@ INLINE vec shuffle(vec a, vec b) {
 #endif
 }
 
+// Call run(0), run(1), ... run(N - 1), each with its number as a type.
+template <class Run, int... I>
+INLINE void each(std::integer_sequence<int, I...>, const Run& run) {
+    (run(std::integral_constant<int, I>()), ...);
+}
+
+template <int N, class Run>
+INLINE void each(const Run& run) {
+    each(std::make_integer_sequence<int, N>(), run);
+}
+
+template <int BY, int... I>
+INLINE vec joined(vec low, vec high, std::integer_sequence<int, I...>) {
+    return shuffle<(I + BY)...>(low, high);
+}
+
+// V of the 2 V elements of low and then high, from element BY on. GCC 12 does not find the instruction by itself.
+template <int BY>
+INLINE vec joined(vec low, vec high) {
+    if constexpr (BY == 0) return low;
+    if constexpr (BY == V) return high;
+#if LANES == 16 && defined(__AVX512DQ__)
+    return reinterpret_cast<vec>(
+        _mm512_maskz_alignr_epi32(0xffff, reinterpret_cast<__m512i>(high), reinterpret_cast<__m512i>(low), BY % V));
+#elif LANES == 8 && defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) {
+        const __m256i a = reinterpret_cast<__m256i>(low), b = reinterpret_cast<__m256i>(high);
+        const __m256i middle = _mm256_permute2x128_si256(a, b, 0x21);
+        if constexpr (BY == 4) return reinterpret_cast<vec>(middle);
+        else if constexpr (BY < 4) return reinterpret_cast<vec>(_mm256_alignr_epi8(middle, a, BY % 4 * 4));
+        else return reinterpret_cast<vec>(_mm256_alignr_epi8(b, middle, BY % 4 * 4));
+    }
+#endif
+    return joined<BY>(low, high, std::make_integer_sequence<int, V>());
+}
+
 // One half of (a0, b0, a1, b1, ...): the first half, or the second one.
 template <int HALF, int... I>
 INLINE vec zip(vec a, vec b, std::integer_sequence<int, I...>) {
@@ -132,7 +168,7 @@ INLINE vec exp2_of(vec x) {
         return x;
     }
     const vec lowest = all(-126);
-    x = x < lowest ? lowest : x;  // NaN is not less, and stays
+    x = larger(lowest, x);  // which stays where it is NaN
 #if LANES == 16 && defined(__AVX512DQ__)
     const __m512 whole_x = reinterpret_cast<__m512>(x);
     const vec f = reinterpret_cast<vec>(_mm512_maskz_reduce_ps(0xffff, whole_x, 0));  // less the nearest whole number
