@@ -9,6 +9,8 @@ the order in which they are read. The fused model keeps these weights alone: fus
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -130,11 +132,13 @@ class FusedOperator(Fused):
     def __init__(self, original: ACmix, path: FusedPath, factor: Tensor) -> None:
         super().__init__()
         self.position = original.position
-        self.heads, self.window, self.stride = original.heads, original.window, original.stride
-        groups, lanes = len(factor) // self.heads, kernels.lanes_of(factor.dtype, len(factor) // self.heads)
+        self.sizes: dict[str, Any] = {"heads": original.heads, "window": original.window, "stride": original.stride}
+        self.dtype = factor.dtype
+        groups = len(factor) // original.heads
+        lanes = kernels.lanes_of(self.dtype, groups)
         shift = path.shift
         if shift is not None:  # channels e * N + n, as vectors of groups
-            shift = shift.view(groups // lanes, lanes, self.heads).transpose(1, 2).contiguous()
+            shift = shift.view(groups // lanes, lanes, original.heads).transpose(1, 2).contiguous()
         self.register_buffer("bias", original.qkv.bias)
         self.register_buffer("projection", native.pack_projection(original.qkv.weight.flatten(1), lanes))
         self.register_buffer("factor", factor)
@@ -143,26 +147,27 @@ class FusedOperator(Fused):
         self.positions = Tensors(POSITION_BYTES)  # by the map's size
 
     def forward(self, x: Tensor) -> Tensor:
-        if kernels.lanes_of(self.path.dtype, len(self.factor) // self.heads) != self.path.shape[-1]:
+        # Python's part is a twentieth of the time on a small map, where all of it comes from slow memory: so few steps.
+        weights: dict[str, Any] = self._buffers
+        projection = weights["projection"]
+        if projection.dtype is not self.dtype:
             raise RuntimeError("a fused operator stays in the type in which it was fused: fuse again")
-        x = x.to(self.projection.dtype, memory_format=torch.channels_last)  # autocast lowers the layer before it
-        height, width = x.shape[-2:]
-        position, x_BHWc = self._position(height, width), x.permute(0, 2, 3, 1)
-        sizes = {"heads": self.heads, "window": self.window, "stride": self.stride}
+        x = x.to(self.dtype, memory_format=torch.channels_last)  # autocast lowers the layer before it
+        position, x_BHWc = self._position(*x.shape[-2:]), x.permute(0, 2, 3, 1)
         if torch.is_grad_enabled():
             with torch.autocast(x.device.type, enabled=False):
                 ran.note("acmix_bench.local_attention")
-                return self._in_parts(x_BHWc, position, **sizes).permute(0, 3, 1, 2)
+                return self._in_parts(x_BHWc, position, **self.sizes).permute(0, 3, 1, 2)
         ran.note("acmix_bench.operator")
-        weights = {"factor": self.factor, "path": self.path, "shift": self.shift}
-        out = native.operator(x_BHWc, self.projection, self.bias, position, **weights, **sizes)  # type: ignore[arg-type]
+        rest = {"factor": weights["factor"], "path": weights["path"], "shift": weights["shift"]}
+        out = native.operator(x_BHWc, projection, weights["bias"], position, **rest, **self.sizes)
         return out.permute(0, 3, 1, 2)
 
     def _in_parts(self, x_BHWc: Tensor, position: Tensor, **sizes: int) -> Tensor:
         """The same, with a gradient of its input."""
         weight = kernels.unpack_projection(self.projection, len(self.bias), self.path.shape[-1])
         qkv_BHWc = F.linear(x_BHWc, weight, self.bias)
-        out = native.convolution_path(qkv_BHWc, kernels.unpack_kernel(self.path), stride=self.stride)
+        out = native.convolution_path(qkv_BHWc, kernels.unpack_kernel(self.path), stride=sizes["stride"])
         if self.shift is not None:
             out = out + self.shift.transpose(1, 2).flatten()
         return torch.addcmul(out, native.local_attention(qkv_BHWc, position, **sizes), self.factor)

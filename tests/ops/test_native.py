@@ -133,6 +133,19 @@ def test_operator(
 
 
 @needs_compiler
+@pytest.mark.parametrize("stride", native.STRIDES)
+@pytest.mark.parametrize("window", native.WINDOWS)
+@pytest.mark.parametrize("kernel", [1, 3, 9])
+def test_a_map_that_is_kept_a_few_rows_at_a_time(window: int, stride: int, kernel: int) -> None:
+    """Its q, k and v are too many for a core's cache: rows take the place of those that have been read."""
+    ours, literal = both(torch.float32, 5, 64, window=window, stride=stride, kernel_size=kernel)
+    x = torch.randn(1, 5, 43, 34)
+    assert 3 * 64 * x[0, 0].numel() * x.itemsize > 640 << 10, "operator.h keeps smaller maps whole"
+    with torch.inference_mode():
+        assert apart(ours(x), literal(x.double())) < 2 * CLOSE[torch.float32]
+
+
+@needs_compiler
 def test_a_changed_sign_would_be_found() -> None:
     ours, literal = both(torch.float32, 8, 32)
     x = torch.randn(1, 8, 9, 9)

@@ -125,10 +125,10 @@ INLINE void dot_products(const Window<A, S>& window, const T* query, const T* ke
         for (int a = 0; a < A; ++a) out[r][a] = total[r][a];
 }
 
-// Dot products of a block: `to` is [row][tap][lane]. key(p) is the transposed key row that stands at padded row p of the
-// block, at the block's first column.
+// Dot products of a block: `to` is [row][tap][lane], and `most`, where it is not null, the largest of each query,
+// [row][lane]. key(p) is the transposed key row that stands at padded row p of the block, at the block's first column.
 template <int A, int S, class Key>
-inline void block_products(const Window<A, S>& window, const T* query, long rows, const Key& key, T* to) {
+inline void block_products(const Window<A, S>& window, const T* query, long rows, const Key& key, T* to, T* most) {
     for (long p = 0; p < S * (rows - 1) + A; ++p) {
         const long low = std::max(0L, (p - A + S) / S), high = std::min(rows - 1, p / S);
         const auto run = [&](auto count) INLINE_LAMBDA {
@@ -136,10 +136,16 @@ inline void block_products(const Window<A, S>& window, const T* query, long rows
             vec out[COUNT][A];
             dot_products<A, S, COUNT>(window, query + low * window.depth * window.lanes, key(p), out);
 #pragma GCC unroll 3
-            for (int r = 0; r < COUNT; ++r)
+            for (int r = 0; r < COUNT; ++r) {
+                const long row = low + r, ky = p - S * row;
 #pragma GCC unroll 16
-                for (int a = 0; a < A; ++a)
-                    store(to + (((low + r) * A + p - S * (low + r)) * A + a) * V, out[r][a]);
+                for (int a = 0; a < A; ++a) store(to + ((row * A + ky) * A + a) * V, out[r][a]);
+                if (!most) continue;
+                vec largest = ky ? load(most + row * V) : out[r][0];
+#pragma GCC unroll 16
+                for (int a = 0; a < A; ++a) largest = larger(out[r][a], largest);
+                store(most + row * V, largest);
+            }
         };
         if (high == low) run(std::integral_constant<int, 1>());
         if constexpr (ROWS > 1) {
@@ -149,19 +155,10 @@ inline void block_products(const Window<A, S>& window, const T* query, long rows
     }
 }
 
-// Turn the scores of V queries, [tap][lane], into exponentials in place.
+// Turn the scores of V queries, [tap][lane], into exponentials in place. Returns their sums.
 template <int A>
-inline void exponentials(T* scores, vec& most, vec& total) {
-    // A sums and maxima beside each other: one alone would wait for itself.
-    vec mosts[A], totals[A] = {};
-#pragma GCC unroll 16
-    for (int a = 0; a < A; ++a) mosts[a] = load(scores + a * V);
-    for (int ky = 1; ky < A; ++ky)
-#pragma GCC unroll 16
-        for (int a = 0; a < A; ++a) mosts[a] = larger(load(scores + (ky * A + a) * V), mosts[a]);
-    most = mosts[0];
-#pragma GCC unroll 16
-    for (int a = 1; a < A; ++a) most = larger(mosts[a], most);
+inline vec exponentials(T* scores, vec most) {
+    vec totals[A] = {};  // beside each other: one alone would wait for itself
     for (int ky = 0; ky < A; ++ky)
 #pragma GCC unroll 16
         for (int a = 0; a < A; ++a) {
@@ -169,9 +166,9 @@ inline void exponentials(T* scores, vec& most, vec& total) {
             totals[a] += weight;
             store(scores + (ky * A + a) * V, weight);
         }
-    total = totals[0];
 #pragma GCC unroll 16
-    for (int a = 1; a < A; ++a) total += totals[a];
+    for (int a = 1; a < A; ++a) totals[0] += totals[a];
+    return totals[0];
 }
 
 // out[query][vector] = sum over the window of weights[tap][query] * map at the tap. `rows` are the A rows of the map, each

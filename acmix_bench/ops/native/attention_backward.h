@@ -95,9 +95,9 @@ struct HeadGradient {
             for (long x = 0; x < window.w; x += V) {
                 const long block = x / V * window.block_size();
                 block_products<A, S>(
-                    window, queries.data + x * D, rows, [&](long p) { return key(y * S + p) + block; }, weights.data);
+                    window, queries.data + x * D, rows, [&](long p) { return key(y * S + p) + block; }, weights.data, nullptr);
                 block_products<A, S>(
-                    window, gradients.data + x * D, rows, [&](long p) { return value(y * S + p) + block; }, changes.data);
+                    window, gradients.data + x * D, rows, [&](long p) { return value(y * S + p) + block; }, changes.data, nullptr);
                 for (long r = 0; r < rows; ++r) back(b, n, y + r, x, r, q, g, result);
             }
         }

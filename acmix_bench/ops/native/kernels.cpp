@@ -6,6 +6,8 @@
 #define WINDOWS(CASE) CASE(3) CASE(5) CASE(7)
 #endif
 
+static_assert(sizeof(long) == 8 && sizeof(T*) == 8, "kernels.py packs structures of eight bytes a field");
+
 extern "C" int operator_forward(const Operator* o) {
 #define CASE(A)                                                                    \
     if (o->window == A && o->stride == 1) return run_operator<A, 1>(*o), 0;         \

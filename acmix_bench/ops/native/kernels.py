@@ -7,6 +7,7 @@ Shape letters as in `acmix_bench.ops.native.operators`.
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -38,45 +39,19 @@ def lanes_of(dtype: torch.dtype, depth: int) -> int:
     return build.lanes_for(depth, dtype.itemsize)
 
 
-def _fields(numbers: str, tensors: str = "") -> list[tuple[str, type[Any]]]:
-    """Those of a C structure: whole numbers, then pointers."""
-    return [
-        *((name, ctypes.c_long) for name in numbers.split()),
-        *((name, ctypes.c_void_p) for name in tensors.split()),
-    ]
+def _struct(*fields: int | Tensor | None) -> bytes:
+    """A C structure of whole numbers and of tensors' addresses, in its header's order: all are of eight bytes."""
+    values = [field if isinstance(field, int) else 0 if field is None else field.data_ptr() for field in fields]
+    return struct.pack(f"{len(values)}q", *values)
 
 
-class _Operator(ctypes.Structure):
-    _fields_ = _fields(
-        "batch height width inputs heads depth window kernel stride threads",
-        "input projection bias position factor path shift out statistics",
-    )
-
-
-class _AttentionGradient(ctypes.Structure):
-    _fields_ = _fields(
-        "batch height width heads depth window stride threads", "qkv position out statistics gradient result"
-    )
-
-
-class _Convolution(ctypes.Structure):
-    _fields_ = _fields(
-        "batch height width groups inputs outputs kernel stride threads in_channels in_first in_by_group out_by_group"
-    )
-
-
-class _Connection(ctypes.Structure):
-    _fields_ = _fields("values", "weights bias")
-
-
-def _run(kernel: Callable[..., int], sizes: ctypes.Structure) -> None:
+def _run(kernel: Callable[..., int], sizes: bytes, window: int, stride: int) -> None:
     """Run a kernel that has some windows and strides alone."""
-    if kernel(ctypes.byref(sizes)):
-        raise ShapeError(f"the native operator has no window {sizes.window} at stride {sizes.stride}")
+    if kernel(sizes):
+        raise ShapeError(f"the native operator has no window {window} at stride {stride}")
 
 
-def _at(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
+NO_LAYER = _struct(0, None, None)
 
 
 def grid(height: int, width: int, stride: int) -> tuple[int, int]:
@@ -132,8 +107,8 @@ def local_attention(qkv: Tensor, position: Tensor, heads: int, window: int, stri
     qkv, position = qkv.contiguous(), position.contiguous()
     depth = channels3 // 3 // heads
     sizes = (batch, height, width, channels3, heads, depth, window, 1, stride, torch.get_num_threads())
-    tensors = (qkv, None, None, position, None, None, None, out, statistics)
-    _run(library(qkv.dtype, depth).operator_forward, _Operator(*sizes, *map(_at, tensors)))
+    fields = _struct(*sizes, qkv, None, None, position, None, None, None, out, statistics)
+    _run(library(qkv.dtype, depth).operator_forward, fields, window, stride)
     return out, statistics
 
 
@@ -161,8 +136,8 @@ def local_attention_backward(
     qkv, position, gradient = qkv.contiguous(), position.contiguous(), gradient.contiguous()
     result = torch.zeros_like(qkv)
     sizes = (batch, height, width, heads, depth, window, stride, torch.get_num_threads())
-    tensors = (qkv, position, out, statistics, gradient, result)
-    _run(library(qkv.dtype, depth).attention_backward, _AttentionGradient(*sizes, *map(_at, tensors)))
+    fields = _struct(*sizes, qkv, position, out, statistics, gradient, result)
+    _run(library(qkv.dtype, depth).attention_backward, fields, window, stride)
     # What is taken off every head's keys.
     key_BHWNd = result[..., channels3 // 3 : channels3 // 3 * 2].unflatten(-1, (heads, -1))
     return result, -key_BHWNd.sum((0, 3))
@@ -189,7 +164,7 @@ def connected_path(maps: Tensor, weight: Tensor, bias: Tensor | None, kernel: Te
     groups = maps.shape[-1] // values
     packed = pack_kernel(kernel, groups, lanes_of(maps.dtype, groups))
     turned, bias = weight.t().contiguous(), maps.new_zeros(inputs) if bias is None else bias.contiguous()
-    layer = _Connection(values, _at(turned), _at(bias))
+    layer = _struct(values, turned, bias)
     return _convolved(maps, packed, out, layer, stride=stride, in_by_group=False, out_by_group=True)
 
 
@@ -202,7 +177,7 @@ def _convolved(
     maps: Tensor,
     packed: Tensor,
     out: Tensor,
-    layer: _Connection | None = None,
+    layer: bytes = NO_LAYER,
     *,
     stride: int,
     in_by_group: bool,
@@ -211,21 +186,20 @@ def _convolved(
     maps = maps.contiguous()
     sizes = _sizes_of(maps, packed, stride=stride, in_by_group=in_by_group, out_by_group=out_by_group)
     built = build.load(SCALARS[maps.dtype], packed.shape[-1])
-    layer = layer or _Connection()
-    built.convolution_forward(ctypes.byref(sizes), ctypes.byref(layer), *map(_pointer, (maps, packed, out)))
+    built.convolution_forward(sizes, layer, *map(_pointer, (maps, packed, out)))
     return out
 
 
-def _sizes_of(maps: Tensor, packed: Tensor, *, stride: int, in_by_group: bool, out_by_group: bool) -> _Convolution:
+def _sizes_of(maps: Tensor, packed: Tensor, *, stride: int, in_by_group: bool, out_by_group: bool) -> bytes:
     batch, height, width, channels = maps.shape
     vectors, size, inputs, _, outputs, lanes = packed.shape
     threads = torch.get_num_threads()
     counts = (batch, height, width, vectors * lanes, inputs, outputs, size, stride, threads)
-    return _Convolution(*counts, channels, 0, in_by_group, out_by_group)
+    return _struct(*counts, channels, 0, in_by_group, out_by_group)
 
 
-def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(_at(tensor))
+def _pointer(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
 
 
 def convolution_path_backward(gradient: Tensor, maps: Tensor, kernel: Tensor, stride: int) -> tuple[Tensor, Tensor]:
@@ -237,7 +211,7 @@ def convolution_path_backward(gradient: Tensor, maps: Tensor, kernel: Tensor, st
     packed = torch.empty_like(pack_kernel(kernel, groups, lanes))
     sizes = _sizes_of(maps, packed, stride=stride, in_by_group=False, out_by_group=True)
     built = build.load(SCALARS[maps.dtype], lanes)
-    built.convolution_backward(ctypes.byref(sizes), *map(_pointer, (maps, gradient, packed)))
+    built.convolution_backward(sizes, *map(_pointer, (maps, gradient, packed)))
     # The maps' gradient is a convolution too: taps turned round, maps in and out exchanged, and zeros between pixels
     # where there is a stride.
     if stride > 1:
@@ -269,7 +243,7 @@ def operator(
     kernel = 1 if path is None else path.shape[1]
     sizes = (batch, height, width, inputs, heads, depth, window, kernel, stride, torch.get_num_threads())
     tensors = [None if t is None else t.contiguous() for t in (x, projection, bias, position, factor, path, shift)]
-    _run(library(x.dtype, depth).operator_forward, _Operator(*sizes, *map(_at, (*tensors, out, None))))
+    _run(library(x.dtype, depth).operator_forward, _struct(*sizes, *tensors, out, None), window, stride)
     return out
 
 

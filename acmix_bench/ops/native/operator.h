@@ -35,7 +35,7 @@ struct Band {
     const W window;
     const long N, D, C, K, query_row;
     MapRows maps;
-    Scratch keys, values, queries, scores;
+    Scratch keys, values, queries, scores, mosts;
     ConvolutionSizes path;
 
     Band(const Operator& o)
@@ -43,12 +43,12 @@ struct Band {
           query_row(D * window.lanes),
           maps(o.width, 3 * C, K, S, kept(o, window, K)),
           keys(W::SPAN * N * window.row_size()), values(W::SPAN * N * window.row_size()), queries(ROWS * query_row),
-          scores(ROWS * W::TAPS * V), path() {
+          scores(ROWS * W::TAPS * V), mosts(ROWS * V), path() {
         path.inputs = 3 * N, path.outputs = N, path.kernel = K;
     }
 
     static long kept(const Operator& o, const W& window, long K) {
-        const long seen = S * (ROWS - 1) + 2 * (std::max(long(A), K) / 2) + 1;
+        const long seen = S * (ROWS - 1) + K / 2 + std::max(long(A), K) / 2 + 1;
         const long whole = o.height * o.width * 3 * o.heads * o.depth * long(sizeof(T));
         return whole <= WHOLE_IMAGE ? std::max(seen, window.height) : seen;
     }
@@ -58,14 +58,19 @@ struct Band {
 
     void run(long b, long begin, long end) const {
         const long reach = std::max(long(A), K) / 2;
-        long projected = std::max(0L, begin * S - reach), padded = begin * S;
-        const auto upto = [&](long y) { return std::min(o.height, (y - 1) * S + reach + 1); };
+        const bool at_once = maps.count >= o.height;
+        long projected = std::max(0L, begin * S - reach), padded = begin * S;  // rows up to these are at hand
         for (long y = begin; y < end; y += ROWS) {
             const long rows = std::min(long(ROWS), end - y);
-            const long wanted = maps.count >= o.height ? upto(end) : upto(y + rows);
-            fill(b, projected, wanted);
-            projected = std::max(projected, wanted);
-            for (padded = std::max(padded, y * S); padded < (y + rows - 1) * S + A; ++padded) arrange(padded);
+            const long seen = ((at_once ? end : y + rows) - 1) * S + reach + 1, wanted = std::min(o.height, seen);
+            const long last = (y + rows - 1) * S + A;
+            // Some rows at a time, each arranged while it is in the ring.
+            while (projected < wanted || padded < last) {
+                const long next = at_once ? wanted : std::min(wanted, projected + S * ROWS);
+                fill(b, projected, next);
+                projected = std::max(projected, next);
+                for (; padded < last && window.row(padded) < projected; ++padded) arrange(padded);
+            }
             if (o.path) convolve(b, y, rows);
             for (long n = 0; n < N; ++n) attend(b, n, y, rows);
         }
@@ -125,14 +130,13 @@ struct Band {
     INLINE void score(long n, long y, long x, long rows) const {
         block_products<A, S>(
             window, queries.data + x * D, rows, [&](long p) { return key(n, y * S + p) + x / V * window.block_size(); },
-            scores.data);
+            scores.data, mosts.data);
     }
 
     // Row r's scores to exponentials, and one over the sum of each query's.
     INLINE void soften(long b, long n, long y, long x, long r, T* inverse) const {
-        vec most, total;
-        exponentials<A>(scores.data + r * W::TAPS * V, most, total);
-        store(inverse, 1 / total);
+        const vec most = load(mosts.data + r * V);
+        store(inverse, 1 / exponentials<A>(scores.data + r * W::TAPS * V, most));
         if (!o.statistics) return;
         const long queries = o.batch * N * window.h * window.w, count = std::min(long(V), window.w - x);
         T* at = o.statistics + ((b * N + n) * window.h + y + r) * window.w + x;

@@ -170,15 +170,14 @@ INLINE vec exp2_of(vec x) {
     const vec lowest = all(-126);
     x = larger(lowest, x);  // which stays where it is NaN
 #if LANES == 16 && defined(__AVX512DQ__)
-    const __m512 whole_x = reinterpret_cast<__m512>(x);
-    const vec f = reinterpret_cast<vec>(_mm512_maskz_reduce_ps(0xffff, whole_x, 0));  // less the nearest whole number
-    const __m512 power = reinterpret_cast<__m512>(exp2_of_fraction(f));
-    return reinterpret_cast<vec>(_mm512_maskz_scalef_ps(0xffff, power, reinterpret_cast<__m512>(x - f)));
+    const vec whole = reinterpret_cast<vec>(_mm512_maskz_roundscale_ps(0xffff, reinterpret_cast<__m512>(x), 0));
+    const __m512 power = reinterpret_cast<__m512>(exp2_of_fraction(x - whole));
+    return reinterpret_cast<vec>(_mm512_maskz_scalef_ps(0xffff, power, reinterpret_cast<__m512>(whole)));
 #else
-    const vec magic = all(12582912);  // 1.5 * 2^23: adding it rounds to a whole number, in the lowest bits
+    const vec magic = all(12582912 + 127);  // 1.5 * 2^23: adding it rounds to a whole number, in the lowest bits
     const vec shifted = x + magic;
-    const bits exponent = (reinterpret_cast<bits>(shifted) << 23) + (127 << 23);
-    return exp2_of_fraction(x - (shifted - magic)) * reinterpret_cast<vec>(exponent);
+    const bits power = reinterpret_cast<bits>(shifted) << 23;  // two to that number
+    return exp2_of_fraction(x - (shifted - magic)) * reinterpret_cast<vec>(power);
 #endif
 }
 
