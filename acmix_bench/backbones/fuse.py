@@ -152,25 +152,25 @@ class FusedOperator(Fused):
         projection = weights["projection"]
         if projection.dtype is not self.dtype:
             raise RuntimeError("a fused operator stays in the type in which it was fused: fuse again")
-        x = x.to(self.dtype, memory_format=torch.channels_last)  # autocast lowers the layer before it
-        position, x_BHWc = self._position(*x.shape[-2:]), x.permute(0, 2, 3, 1)
+        x = x.to(self.dtype)  # autocast lowers the layer before it
+        position = self._position(*x.shape[-2:])
         if torch.is_grad_enabled():
             with torch.autocast(x.device.type, enabled=False):
                 ran.note("acmix_bench.local_attention")
-                return self._in_parts(x_BHWc, position, **self.sizes).permute(0, 3, 1, 2)
+                return self._in_parts(x, position)
         ran.note("acmix_bench.operator")
         rest = {"factor": weights["factor"], "path": weights["path"], "shift": weights["shift"]}
-        out = native.operator(x_BHWc, projection, weights["bias"], position, **rest, **self.sizes)
-        return out.permute(0, 3, 1, 2)
+        return native.operator(x, projection, weights["bias"], position, **rest, **self.sizes)
 
-    def _in_parts(self, x_BHWc: Tensor, position: Tensor, **sizes: int) -> Tensor:
+    def _in_parts(self, x: Tensor, position: Tensor) -> Tensor:
         """The same, with a gradient of its input."""
         weight = kernels.unpack_projection(self.projection, len(self.bias), self.path.shape[-1])
-        qkv_BHWc = F.linear(x_BHWc, weight, self.bias)
-        out = native.convolution_path(qkv_BHWc, kernels.unpack_kernel(self.path), stride=sizes["stride"])
+        qkv_BHWc = F.linear(x.permute(0, 2, 3, 1), weight, self.bias)
+        out = native.convolution_path(qkv_BHWc, kernels.unpack_kernel(self.path), stride=self.sizes["stride"])
         if self.shift is not None:
             out = out + self.shift.transpose(1, 2).flatten()
-        return torch.addcmul(out, native.local_attention(qkv_BHWc, position, **sizes), self.factor)
+        attended = native.local_attention(qkv_BHWc, position, **self.sizes)
+        return torch.addcmul(out, attended, self.factor).permute(0, 3, 1, 2)
 
     def _position(self, height: int, width: int) -> Tensor:
         if torch.compiler.is_compiling():

@@ -138,8 +138,8 @@ class ACmix(nn.Module):
         position = attention.project_coordinates(self.position, height, width)
         projection = native.pack_projection(self.qkv.weight.flatten(1), lanes)
         assert self.qkv.bias is not None
-        out_BhwC = native.operator(
-            x.permute(0, 2, 3, 1),
+        return native.operator(
+            x,
             projection,
             self.qkv.bias,
             position,
@@ -149,7 +149,6 @@ class ACmix(nn.Module):
             window=self.window,
             stride=self.stride,
         )
-        return out_BhwC.permute(0, 3, 1, 2)
 
     def macs(self, x: Tensor) -> dict[str, int]:
         """Multiply-adds of one image by stage: the closed form of `acmix_bench.ops.cost`."""

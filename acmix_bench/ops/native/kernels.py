@@ -238,18 +238,20 @@ def operator(
 ) -> Tensor:
     """The whole operator: see `acmix_bench.ops.native.operators.operator`."""
     out = empty_operator(x, projection, bias, position, factor, path, shift, heads, window, stride)
-    batch, height, width, inputs = x.shape
-    depth = out.shape[-1] // heads
+    batch, inputs, height, width = x.shape
+    depth = out.shape[1] // heads
+    x = x.contiguous(memory_format=torch.channels_last)
     kernel = 1 if path is None else path.shape[1]
     sizes = (batch, height, width, inputs, heads, depth, window, kernel, stride, torch.get_num_threads())
-    tensors = [None if t is None else t.contiguous() for t in (x, projection, bias, position, factor, path, shift)]
-    _run(library(x.dtype, depth).operator_forward, _struct(*sizes, *tensors, out, None), window, stride)
+    weights = [None if t is None else t.contiguous() for t in (projection, bias, position, factor, path, shift)]
+    _run(library(x.dtype, depth).operator_forward, _struct(*sizes, x, *weights, out, None), window, stride)
     return out
 
 
 def empty_operator(x: Tensor, projection: Tensor, bias: Tensor, *more: Any) -> Tensor:
     """As `operator`, without values."""
-    batch, height, width, _ = x.shape
+    batch, _, height, width = x.shape
     *_, window, stride = more
     check_window(height, width, window)
-    return x.new_empty(batch, *grid(height, width, stride), bias.shape[0] // 3)
+    shape = batch, bias.shape[0] // 3, *grid(height, width, stride)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)

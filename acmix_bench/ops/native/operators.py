@@ -102,8 +102,8 @@ def _path_backward_macs(arguments: Any, _: Any) -> int:
 
 def _operator_macs(arguments: Any, out: Tensor) -> int:
     x, projection, _bias, position, _factor, path, _shift, heads, window, stride = arguments
-    pixels = x.shape[0] * x.shape[1] * x.shape[2]
-    queries = out.numel() // out.shape[-1]
+    pixels = x.numel() // x.shape[1]
+    queries = out.numel() // out.shape[1]
     return int(
         projection.numel() * pixels + 2 * window**2 * out.numel() + (0 if path is None else path.numel() * queries)
     )
@@ -243,7 +243,7 @@ def operator(
     """ACmix from its input, for inference: factor * attention + path + shift.
 
     Args:
-        x: (B, H, W, C_in).
+        x: (B, C_in, H, W), best channels-last in memory, as the result is.
         projection: of q, k and v, packed by `kernels.pack_projection`; `bias` is (3C,).
         position: (H, W, d), the projected coordinates.
         factor: (C,) of the attention path, or None for 1.
@@ -251,7 +251,7 @@ def operator(
         shift: (d / lanes, N, lanes), added to the path, or None.
 
     Returns:
-        (B, h, w, C).
+        (B, C, h, w).
     """
     out: Tensor = _ops.operator(x, projection, bias, position, factor, path, shift, heads, window, stride)
     return out

@@ -61,10 +61,8 @@ struct MapRows : Rows {
                     long p = 0;
                     const auto tiles = [&](auto pixels) INLINE_LAMBDA {
                         constexpr int PIXELS = decltype(pixels)::value;
-                        const T* x = input + p * inputs + j;
-                        for (long i = PIXELS; i < 2 * PIXELS; ++i)  // the next tile's inputs
-                            for (long k = 0; k < some; k += LINE) __builtin_prefetch(x + i * inputs + k);
-                        tile<PIXELS, VECTORS>(x, inputs, some, w, j ? nullptr : bias + c, places.data() + p, c / V * next);
+                        tile<PIXELS, VECTORS>(input + p * inputs + j, inputs, some, w, j ? nullptr : bias + c,
+                                              places.data() + p, c / V * next);
                         p += PIXELS;
                     };
                     while (count - p >= 6) tiles(std::integral_constant<int, 6>());
@@ -96,19 +94,23 @@ private:
 #pragma GCC unroll 4
             for (int i = 0; i < VECTORS; ++i)
                 total[p][i] = bias ? load(bias + i * V) : load(places[p] + offset + i * next);
-        for (long j = 0; j < some; ++j, weights += VECTORS * V) {
-            vec w[VECTORS];
-#pragma GCC unroll 4
-            for (int i = 0; i < VECTORS; ++i) {
-                w[i] = load(weights + i * V);
-                KEEP(w[i]);
-            }
+        for (long line = 0; line < some; line += LINE) {
 #pragma GCC unroll 6
-            for (int p = 0; p < PIXELS; ++p) {
-                vec x = all(pixel[p][j]);
-                KEEP(x);
+            for (int p = 0; p < PIXELS; ++p) __builtin_prefetch(pixel[p] + PIXELS * inputs + line);  // the next tile's
+            for (long j = line; j < std::min(line + LINE, some); ++j, weights += VECTORS * V) {
+                vec w[VECTORS];
 #pragma GCC unroll 4
-                for (int i = 0; i < VECTORS; ++i) total[p][i] += x * w[i];
+                for (int i = 0; i < VECTORS; ++i) {
+                    w[i] = load(weights + i * V);
+                    KEEP(w[i]);
+                }
+#pragma GCC unroll 6
+                for (int p = 0; p < PIXELS; ++p) {
+                    vec x = all(pixel[p][j]);
+                    KEEP(x);
+#pragma GCC unroll 4
+                    for (int i = 0; i < VECTORS; ++i) total[p][i] += x * w[i];
+                }
             }
         }
 #pragma GCC unroll 6
