@@ -114,7 +114,8 @@ int main(int, char** arguments) {
     pack_projection(weights.data(), 3 * C, C, packed.data(), 1);
     const Operator o = {B,           size, size, C, N, C / N, 7, 3, 1, 1, x.data(), packed.data(), bias.data(), position.data(),
                         factor.data(), path.data(), nullptr, out.data(), nullptr};
-    const Band<7, 1> band(o);
+    const MapRows maps = Band<7, 1>::rows_for(o);
+    const Band<7, 1> band(o, maps);
     std::printf("peak %.1f\n", peak());
     const double own = of_a_tick();
     const double start = now(), until = start + std::atof(arguments[3]);

@@ -26,7 +26,7 @@ from pathlib import Path
 
 SOURCES = sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".cpp", ".h"))
 # Not -ffast-math: loading such a library flushes small numbers to zero in the whole process.
-FLAGS = ("-std=c++17", "-O2", "-march=native", "-fopenmp", "-fPIC", "-shared")
+FLAGS = ("-std=c++17", "-O2", "-march=native", "-fopenmp", "-fPIC", "-shared", "-fvisibility=hidden")
 SECONDS = 300  # after which a build is given up
 WIDTHS = {"AVX-512": 64, "AVX2": 32, "NEON": 16}  # bytes of a vector
 MACROS = {

@@ -6,9 +6,12 @@
 #define WINDOWS(CASE) CASE(3) CASE(5) CASE(7)
 #endif
 
+// Nothing else is seen: libraries of other number types have functions of the same names.
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+
 static_assert(sizeof(long) == 8 && sizeof(T*) == 8, "kernels.py packs structures of eight bytes a field");
 
-extern "C" int operator_forward(const Operator* o) {
+EXPORTED int operator_forward(const Operator* o) {
 #define CASE(A)                                                                    \
     if (o->window == A && o->stride == 1) return run_operator<A, 1>(*o), 0;         \
     if (o->window == A && o->stride == 2) return run_operator<A, 2>(*o), 0;
@@ -17,16 +20,16 @@ extern "C" int operator_forward(const Operator* o) {
     return 1;
 }
 
-extern "C" void pack_projection(const T* weights, long channels, long inputs, T* to, long threads) {
+EXPORTED void pack_projection(const T* weights, long channels, long inputs, T* to, long threads) {
     pack_weights(weights, channels, inputs, to, threads);
 }
 
-extern "C" void convolution_forward(
+EXPORTED void convolution_forward(
     const ConvolutionSizes* s, const Connection* layer, const T* maps, const T* weights, T* out) {
     convolve(*s, *layer, maps, weights, out);
 }
 
-extern "C" int attention_backward(const AttentionGradient* o) {
+EXPORTED int attention_backward(const AttentionGradient* o) {
 #define CASE(A)                                                                    \
     if (o->window == A && o->stride == 1) return run_attention_backward<A, 1>(*o), 0; \
     if (o->window == A && o->stride == 2) return run_attention_backward<A, 2>(*o), 0;
@@ -35,6 +38,6 @@ extern "C" int attention_backward(const AttentionGradient* o) {
     return 1;
 }
 
-extern "C" void convolution_backward(const ConvolutionSizes* s, const T* maps, const T* gradient, T* weights) {
+EXPORTED void convolution_backward(const ConvolutionSizes* s, const T* maps, const T* gradient, T* weights) {
     convolve_backward(*s, maps, gradient, weights);
 }

@@ -1,6 +1,6 @@
 // The whole operator, or its attention path alone, in bands of rows: project, convolve, attend.
 //
-// A task is a band of output rows of one image. It goes down in blocks of ROWS query rows: the new rows of q, k and v come
+// A task is an image, or a band of its output rows. It goes down in blocks of ROWS query rows: the new rows of q, k and v come
 // into a ring of rows (projection.h), keys are transposed and values padded into rings of their own, then the block's
 // outputs are convolved (convolution.h) and attended to (attention.h). All of it stays in a core's own cache.
 
@@ -34,32 +34,37 @@ struct Band {
     const Operator& o;
     const W window;
     const long N, D, C, K, query_row;
-    MapRows maps;
+    const MapRows& maps;
     Scratch keys, values, queries, scores, mosts;
     ConvolutionSizes path;
 
-    Band(const Operator& o)
-        : o(o), window(o.height, o.width, o.depth), N(o.heads), D(o.depth), C(N * D), K(o.path ? o.kernel : 1),
-          query_row(D * window.lanes),
-          maps(o.width, 3 * C, K, S, kept(o, window, K)),
+    Band(const Operator& o, const MapRows& maps)
+        : o(o), window(o.height, o.width, o.depth), N(o.heads), D(o.depth), C(N * D), K(of_kernel(o)),
+          query_row(D * window.lanes), maps(maps),
           keys(W::SPAN * N * window.row_size()), values(W::SPAN * N * window.row_size()), queries(ROWS * query_row),
           scores(ROWS * W::TAPS * V), mosts(ROWS * V), path() {
         path.inputs = 3 * N, path.outputs = N, path.kernel = K;
     }
 
-    static long kept(const Operator& o, const W& window, long K) {
+    static long of_kernel(const Operator& o) { return o.path ? o.kernel : 1; }
+
+    // Room for some rows of q, k and v, or by default for as many as a block needs, or a small image has.
+    static MapRows rows_for(const Operator& o, long count = 0) {
+        const long K = of_kernel(o), channels = 3 * o.heads * o.depth;
         const long seen = S * (ROWS - 1) + K / 2 + std::max(long(A), K) / 2 + 1;
-        const long whole = o.height * o.width * 3 * o.heads * o.depth * long(sizeof(T));
-        return whole <= WHOLE_IMAGE ? std::max(seen, window.height) : seen;
+        if (!count) count = o.height * o.width * channels * long(sizeof(T)) <= WHOLE_IMAGE ? std::max(seen, o.height) : seen;
+        return MapRows(o.width, channels, K, S, count);
     }
 
     T* key(long n, long padded_row) const { return keys.data + (padded_row % W::SPAN * N + n) * window.row_size(); }
     T* value(long n, long padded_row) const { return values.data + (padded_row % W::SPAN * N + n) * window.row_size(); }
 
-    void run(long b, long begin, long end) const {
+    // Output rows `begin` to `end` of image b, of which rows up to `projected` are at hand.
+    void run(long b, long begin, long end, long projected = 0) const {
         const long reach = std::max(long(A), K) / 2;
         const bool at_once = maps.count >= o.height;
-        long projected = std::max(0L, begin * S - reach), padded = begin * S;  // rows up to these are at hand
+        projected = std::max(projected, begin * S - reach);
+        long padded = begin * S;
         for (long y = begin; y < end; y += ROWS) {
             const long rows = std::min(long(ROWS), end - y);
             const long seen = ((at_once ? end : y + rows) - 1) * S + reach + 1, wanted = std::min(o.height, seen);
@@ -87,9 +92,13 @@ struct Band {
     }
 
     void fill(long b, long begin, long end) const {
-        if (begin >= end) return;
+        if (begin < end) fill(o, maps, b, begin, end, 0, 3 * C);
+    }
+
+    // Bring in rows `begin` to `end` of q, k and v of image b: their channels from `first` to `last`, where projected.
+    static void fill(const Operator& o, const MapRows& maps, long b, long begin, long end, long first, long last) {
         const T* image = o.input + b * o.height * o.width * o.inputs;
-        if (o.projection) maps.project(image, o.inputs, o.projection, o.bias, begin, end);
+        if (o.projection) maps.project(image, o.inputs, o.projection, o.bias, begin, end, first, last);
         else maps.copy(image, begin, end);
     }
 
@@ -171,17 +180,38 @@ struct Band {
 
 template <int A, int S>
 void run_operator(const Operator& o) {
-    const long h = (o.height + S - 1) / S;
-    // As many bands an image as make the tasks a multiple of the threads.
-    const long wanted = o.threads / std::gcd(o.batch, o.threads);
+    using B = Band<A, S>;
+    const long h = (o.height + S - 1) / S, channels = 3 * o.heads * o.depth;
+    // As many images as are a multiple of the threads are a thread's, each. The rest are cut into bands of rows, each of which
+    // sees some rows of the next ones. Where those count, all threads first project all of an image, some rows or channels
+    // each, whichever there are more of.
+    const long rest = o.batch % o.threads, whole = o.batch - rest;
+    const long wanted = o.threads / std::gcd(rest, o.threads);
     const long band = rounded_up((h + wanted - 1) / wanted, ROWS), bands = (h + band - 1) / band;
+    const bool by_rows = o.height * o.width >= channels;
+    const long all = by_rows ? o.height : channels;
+    const long part = by_rows ? std::max(long(ROWS), o.height / (2 * o.threads)) : MapRows::BLOCK;
+    const long parts = (all + part - 1) / part;
+    std::vector<MapRows> shared;
+    if (o.projection && band < 2 * A)
+        for (long b = whole; b < o.batch; ++b) shared.push_back(B::rows_for(o, o.height));
 #pragma omp parallel num_threads(o.threads)
     {
-        const Band<A, S> work(o);
+        const MapRows maps = B::rows_for(o);
+        const B work(o, maps);
+#pragma omp for schedule(dynamic) nowait
+        for (long b = 0; b < whole; ++b) work.run(b, 0, h);
 #pragma omp for schedule(dynamic)
-        for (long task = 0; task < o.batch * bands; ++task) {
-            const long begin = task % bands * band;
-            work.run(task / bands, begin, std::min(h, begin + band));
+        for (long task = 0; task < long(shared.size()) * parts; ++task) {
+            const long i = task / parts, begin = task % parts * part, end = std::min(all, begin + part);
+            if (by_rows) B::fill(o, shared[i], whole + i, begin, end, 0, channels);
+            else B::fill(o, shared[i], whole + i, 0, o.height, begin, end);
+        }
+#pragma omp for schedule(dynamic)
+        for (long task = 0; task < rest * bands; ++task) {
+            const long i = task / bands, begin = task % bands * band, end = std::min(h, begin + band);
+            if (shared.empty()) work.run(whole + i, begin, end);
+            else B(o, shared[i]).run(whole + i, begin, end, o.height);
         }
     }
 }

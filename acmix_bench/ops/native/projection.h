@@ -41,10 +41,13 @@ struct MapRows : Rows {
             }
     }
 
-    // Project rows `begin` to `end` of an input (H, W, inputs). `weights` are [block of channels][input][channel], where a
-    // block is four vectors (two where there are 16 registers), and the last ones are of one; `bias` is (channels,).
-    void project(const T* input, long inputs, const T* weights, const T* bias, long begin, long end) const {
-        constexpr long MOST = REGISTERS == 32 ? 4 : 2;
+    static constexpr long BLOCK = (REGISTERS == 32 ? 4 : 2) * V;  // channels that are projected together
+
+    // Project rows `begin` to `end` of an input (H, W, inputs) to the channels from `first` to `last`, which are multiples
+    // of BLOCK or the end. `weights` are [block of channels][input][channel], the last blocks of one vector; `bias` is
+    // (channels,).
+    void project(const T* input, long inputs, const T* weights, const T* bias, long begin, long end, long first,
+                 long last) const {
         std::vector<T*> places;
         for (long y = begin; y < end; ++y)
             for (long x = 0; x < width; ++x) places.push_back(at(y) + place[x]);
@@ -52,7 +55,7 @@ struct MapRows : Rows {
         input += begin * width * inputs;
         // Some inputs at a time, for all pixels: their weights stay in the first cache.
         const long parts = (inputs + INPUTS - 1) / INPUTS, part = (inputs + parts - 1) / parts;
-        for (long c = 0; c < channels;) {
+        for (long c = first; c < last;) {
             const auto run = [&](auto vectors) INLINE_LAMBDA {
                 constexpr int VECTORS = decltype(vectors)::value;
                 for (long j = 0; j < inputs; j += part) {
@@ -72,7 +75,7 @@ struct MapRows : Rows {
                 }
                 c += VECTORS * V;
             };
-            if (channels - c >= MOST * V) run(std::integral_constant<int, MOST>());
+            if (last - c >= BLOCK) run(std::integral_constant<int, BLOCK / V>());
             else run(std::integral_constant<int, 1>());
         }
     }

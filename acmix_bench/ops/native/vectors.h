@@ -181,15 +181,21 @@ INLINE vec exp2_of(vec x) {
 #endif
 }
 
-// Memory of one thread, on cache lines. It goes back to the thread, and not to the system, which would have to give new
-// pages, and clear them, at every call.
+// Memory of one thread, on cache lines, with whatever is in it. Where it is small it goes back to the thread, and not to the
+// system, which would have to give new pages, and clear them, at every call.
 class Scratch {
-    static std::vector<std::vector<T>>& kept() {
-        static thread_local std::vector<std::vector<T>> blocks;
+    struct Block {
+        std::unique_ptr<T[]> memory;
+        size_t size;
+    };
+    static constexpr size_t SMALL = (8 << 20) / sizeof(T), MOST_KEPT = 16;
+
+    static std::vector<Block>& kept() {
+        static thread_local std::vector<Block> blocks;
         return blocks;
     }
 
-    std::vector<T> memory;
+    Block block = {nullptr, 0};
 
 public:
     T* data;
@@ -199,22 +205,23 @@ public:
         // The smallest that is large enough, or else the largest.
         auto best = blocks.end();
         const size_t wanted = size + 64 / sizeof(T);
-        for (auto block = blocks.begin(); block != blocks.end(); ++block) {
-            const bool fits = block->size() >= wanted;
-            if (best == blocks.end() || (fits ? best->size() < wanted || block->size() < best->size()
-                                              : block->size() > best->size()))
-                best = block;
+        for (auto other = blocks.begin(); other != blocks.end(); ++other) {
+            const bool fits = other->size >= wanted;
+            if (best == blocks.end() || (fits ? best->size < wanted || other->size < best->size : other->size > best->size))
+                best = other;
         }
         if (best != blocks.end()) {
-            memory.swap(*best);
+            block = std::move(*best);
             blocks.erase(best);
         }
-        if (memory.size() < wanted) memory = std::vector<T>(wanted);
-        void* start = memory.data();
-        size_t room = memory.size() * sizeof(T);
+        if (block.size < wanted) block = {std::unique_ptr<T[]>(new T[wanted]), wanted};
+        void* start = block.memory.get();
+        size_t room = block.size * sizeof(T);
         data = static_cast<T*>(std::align(64, size * sizeof(T), start, room));
     }
 
-    ~Scratch() { kept().push_back(std::move(memory)); }
-    Scratch(const Scratch&) = delete;
+    ~Scratch() {
+        if (block.memory && block.size <= SMALL && kept().size() < MOST_KEPT) kept().push_back(std::move(block));
+    }
+    Scratch(Scratch&&) = default;
 };
