@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from functools import partial
+import tempfile
+from functools import cache, partial
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+_BEFORE = dict(os.environ)
 
 
 def start(
@@ -30,7 +33,26 @@ def start(
 def run_in(
     folder: Path, *arguments: str, path: Path | None = None, within: tuple[str, ...] = ()
 ) -> tuple[int, str, str]:
-    """Its exit code, and what it printed."""
-    process = start(*arguments, folder=folder, path=path, within=within)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
+    """Its exit code, and what it printed. Forked from a process that has its imports, where it can be."""
+    if path or within or _environment_is_another():
+        process = start(*arguments, folder=folder, path=path, within=within)
+        out, err = process.communicate(timeout=300)
+        return process.returncode, out, err
+    with tempfile.NamedTemporaryFile("r+") as out, tempfile.NamedTemporaryFile("r+") as err:
+        asked = {"arguments": arguments, "folder": os.path.abspath(folder), "out": out.name, "err": err.name}
+        server = _forking()
+        server.stdin.write(json.dumps(asked) + "\n")
+        server.stdin.flush()
+        return int(server.stdout.readline()), Path(out.name).read_text(), Path(err.name).read_text()
+
+
+def _environment_is_another() -> bool:
+    changed = {name for name, _ in {*_BEFORE.items()} ^ {*os.environ.items()}}
+    return bool(changed - {"PYTEST_CURRENT_TEST", "PYTHONSAFEPATH"})
+
+
+@cache
+def _forking() -> subprocess.Popen[str]:
+    """It ends when this process does, and its pipes with it."""
+    command = [sys.executable, str(ROOT / "tests" / "forked_commands.py")]
+    return subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

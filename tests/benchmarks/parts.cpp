@@ -83,23 +83,26 @@ static void walk(const Band<7, 1>& band, long b, long size) {
             band.convolve(b, y, rows);
         }
         for (long n = 0; n < band.N; ++n) {
+            const bool halves = band.window.halves();
+            const long end = halves && n % 2 ? size / V * V : size;
             {
                 const Tick tick(ORDER);
-                band.arrange_queries(n, y, rows);
+                band.arrange_queries(n, y, rows, end, halves && n % 2 == 0);
             }
-            for (long x = 0; x < size; x += V) {
+            for (long x = 0; x < end; x += V) {
+                const bool is_shared = halves && size - x <= V / 2;
                 {
                     const Tick tick(SCORES);
-                    band.score(n, y, x, rows);
+                    is_shared ? band.score<2>(n, y, x, rows) : band.score<1>(n, y, x, rows);
                 }
                 for (long r = 0; r < rows; ++r) {
                     T inverse[V];
                     {
                         const Tick tick(SOFTMAX);
-                        band.soften(b, n, y, x, r, inverse);
+                        band.soften(r, inverse);
                     }
                     const Tick tick(VALUES);
-                    band.aggregate(b, n, y, x, r, inverse);
+                    for (long h = 0; h <= is_shared; ++h) band.aggregate(b, n + h, y, x, r, h * V / 2, inverse);
                 }
             }
         }

@@ -4,6 +4,7 @@
 //   scores   lanes are queries; ROWS rows x A offsets of one key row are summed in registers
 //   softmax  lanes are queries, so nothing is added across lanes
 //   values   lanes are channels; some queries x some vectors of channels are summed in registers
+// Where the last queries of a row fill no more than half of a block, two heads share it.
 // The keys of the rows at hand are kept transposed, padded, with their position taken off: [V columns][channel][plane][V].
 // Column c of the padded map stands in plane c % S at c / S: so neighbouring queries read neighbouring keys at any stride.
 // A block's keys at each offset are made in registers from whole vectors, since most loads between those would touch two
@@ -69,14 +70,22 @@ struct Window {
                 }
     }
 
-    // Transpose the queries of a row, times `scale`: [block of V queries][channel][query].
-    void transpose_queries(const T* row, const long* place, long next, T scale, T* to) const {
-        for (long i = 0; i < lanes; i += V)
+    // Whether the last block of a row has room for two heads, of which then every second one brings no queries there.
+    bool halves() const { return V / 2 >= (A - 1) / S && w % V && w % V <= V / 2; }
+
+    // Transpose the queries of a row before `end`, times `scale`: [block of V queries][channel][query]. `other`, where it is
+    // not null, is the same row of the head that shares the last block.
+    void transpose_queries(const T* row, const T* other, long end, const long* place, long next, T scale, T* to) const {
+        for (long i = 0; i < end; i += V)
             for (long e = 0; e < depth; e += V, to += V * V) {
+                const bool is_shared = other && w - i <= V / 2;
                 vec x[V];
 #pragma GCC unroll 16
-                for (int lane = 0; lane < V; ++lane)
-                    x[lane] = load(row + place[S * std::min(i + lane, w - 1)] + e / V * next) * scale;
+                for (int lane = 0; lane < V; ++lane) {
+                    const bool is_other = is_shared && lane >= V / 2;
+                    const long at = std::min(i + lane - (is_other ? V / 2 : 0), w - 1);
+                    x[lane] = load((is_other ? other : row) + place[S * at] + e / V * next) * scale;
+                }
                 transpose(x);
 #pragma GCC unroll 16
                 for (int lane = 0; lane < V; ++lane) store(to + lane * V, x[lane]);
@@ -94,30 +103,36 @@ struct Window {
     }
 };
 
-// Dot products over channels of COUNT query rows at one key row: out[row][offset].
-template <int A, int S, int COUNT>
-INLINE void dot_products(const Window<A, S>& window, const T* query, const T* key, vec (&out)[COUNT][A]) {
-    constexpr int SEEN = Window<A, S>::SEEN;
+// Dot products over channels of COUNT query rows at one key row, of one head or half and half of two: out[row][offset].
+template <int A, int S, int COUNT, int HEADS>
+INLINE void dot_products(const Window<A, S>& window, const T* query, const T* (&key)[HEADS], vec (&out)[COUNT][A]) {
+    constexpr int SEEN = HEADS == 1 ? Window<A, S>::SEEN : 1;
     vec total[COUNT][A] = {};
     const long query_row = window.depth * window.lanes;
 #pragma GCC unroll 4
-    for (long e = 0; e < window.depth; ++e, key += S * V, query += V) {
-        vec q[COUNT], k[S][SEEN];
+    for (long e = 0; e < window.depth; ++e, query += V) {
+        vec q[COUNT], k[HEADS][S][SEEN];
 #pragma GCC unroll 3
         for (int r = 0; r < COUNT; ++r) q[r] = load(query + r * query_row);
 #pragma GCC unroll 2
-        for (int p = 0; p < S; ++p)
+        for (int h = 0; h < HEADS; ++h)
+#pragma GCC unroll 2
+            for (int p = 0; p < S; ++p)
 #pragma GCC unroll 4
-            for (int i = 0; i < SEEN; ++i) {
-                k[p][i] = load(key + i * window.block_size() + p * V);
-                KEEP(k[p][i]);
-            }
+                for (int i = 0; i < SEEN; ++i) {
+                    k[h][p][i] = load(key[h] + i * window.block_size() + p * V);
+                    KEEP(k[h][p][i]);
+                }
         each<A>([&](auto tap) INLINE_LAMBDA {
             constexpr int a = decltype(tap)::value, BY = a / S;
-            const vec by = joined<BY % V>(k[a % S][BY / V], k[a % S][std::min(BY / V + 1, SEEN - 1)]);
+            vec by;
+            if constexpr (HEADS == 2) by = halves<BY>(k[0][a % S][0], k[1][a % S][0]);
+            else by = joined<BY % V>(k[0][a % S][BY / V], k[0][a % S][std::min(BY / V + 1, SEEN - 1)]);
 #pragma GCC unroll 3
             for (int r = 0; r < COUNT; ++r) total[r][a] += q[r] * by;
         });
+#pragma GCC unroll 2
+        for (int h = 0; h < HEADS; ++h) key[h] += S * V;
     }
 #pragma GCC unroll 3
     for (int r = 0; r < COUNT; ++r)
@@ -126,15 +141,17 @@ INLINE void dot_products(const Window<A, S>& window, const T* query, const T* ke
 }
 
 // Dot products of a block: `to` is [row][tap][lane], and `most`, where it is not null, the largest of each query,
-// [row][lane]. key(p) is the transposed key row that stands at padded row p of the block, at the block's first column.
-template <int A, int S, class Key>
+// [row][lane]. key(p, h) is the transposed key row of head h that stands at padded row p of the block, at its first column.
+template <int A, int S, int HEADS = 1, class Key>
 inline void block_products(const Window<A, S>& window, const T* query, long rows, const Key& key, T* to, T* most) {
     for (long p = 0; p < S * (rows - 1) + A; ++p) {
         const long low = std::max(0L, (p - A + S) / S), high = std::min(rows - 1, p / S);
         const auto run = [&](auto count) INLINE_LAMBDA {
             constexpr int COUNT = decltype(count)::value;
             vec out[COUNT][A];
-            dot_products<A, S, COUNT>(window, query + low * window.depth * window.lanes, key(p), out);
+            const T* keys[HEADS];
+            for (int h = 0; h < HEADS; ++h) keys[h] = key(p, h);
+            dot_products<A, S, COUNT, HEADS>(window, query + low * window.depth * window.lanes, keys, out);
 #pragma GCC unroll 3
             for (int r = 0; r < COUNT; ++r) {
                 const long row = low + r, ky = p - S * row;

@@ -88,16 +88,17 @@ struct HeadGradient {
                 window.copy_row(k + row * pixel, place.data(), V, o.position + row * D, key_by_channel(padded));
             }
             for (long r = 0; r < rows; ++r) {
-                window.transpose_queries(q + (y + r) * S * o.width * pixel, place.data(), V,
+                window.transpose_queries(q + (y + r) * S * o.width * pixel, nullptr, window.w, place.data(), V,
                                          T(LOG2_E / std::sqrt(double(D))), queries.data + r * query_row);
-                window.transpose_queries(g + (y + r) * window.w * C, query_place.data(), V, 1, gradients.data + r * query_row);
+                window.transpose_queries(g + (y + r) * window.w * C, nullptr, window.w, query_place.data(), V, 1,
+                                         gradients.data + r * query_row);
             }
             for (long x = 0; x < window.w; x += V) {
                 const long block = x / V * window.block_size();
-                block_products<A, S>(
-                    window, queries.data + x * D, rows, [&](long p) { return key(y * S + p) + block; }, weights.data, nullptr);
-                block_products<A, S>(
-                    window, gradients.data + x * D, rows, [&](long p) { return value(y * S + p) + block; }, changes.data, nullptr);
+                const auto keys = [&](long p, int) { return key(y * S + p) + block; };
+                const auto values = [&](long p, int) { return value(y * S + p) + block; };
+                block_products<A, S>(window, queries.data + x * D, rows, keys, weights.data, nullptr);
+                block_products<A, S>(window, gradients.data + x * D, rows, values, changes.data, nullptr);
                 for (long r = 0; r < rows; ++r) back(b, n, y + r, x, r, q, g, result);
             }
         }

@@ -1,7 +1,7 @@
 // The whole operator, or its attention path alone, in bands of rows: project, convolve, attend.
 //
-// A task is an image, or a band of its output rows. It goes down in blocks of ROWS query rows: the new rows of q, k and v come
-// into a ring of rows (projection.h), keys are transposed and values padded into rings of their own, then the block's
+// A task is an image, or a band of its output rows. It goes down in blocks of ROWS query rows: the new rows of q, k and v
+// come into a ring of rows (projection.h), keys are transposed and values padded into rings of their own, then the block's
 // outputs are convolved (convolution.h) and attended to (attention.h). All of it stays in a core's own cache.
 
 #pragma once
@@ -117,45 +117,55 @@ struct Band {
     }
 
     void attend(long b, long n, long y, long rows) const {
-        arrange_queries(n, y, rows);
-        for (long x = 0; x < window.w; x += V) {
-            score(n, y, x, rows);
+        const bool is_first = window.halves() && n % 2 == 0 && n + 1 < N, is_second = window.halves() && n % 2;
+        const long end = is_second ? window.w / V * V : window.w;  // the first does what they share
+        arrange_queries(n, y, rows, end, is_first);
+        for (long x = 0; x < end; x += V) {
+            const bool is_shared = is_first && window.w - x <= V / 2;
+            is_shared ? score<2>(n, y, x, rows) : score<1>(n, y, x, rows);
             for (long r = 0; r < rows; ++r) {
                 T inverse[V];
-                soften(b, n, y, x, r, inverse);
-                aggregate(b, n, y, x, r, inverse);
+                soften(r, inverse);
+                for (long h = 0; h <= is_shared; ++h) {
+                    if (o.statistics) keep_statistics(b, n + h, y, x, r, h * V / 2, inverse);
+                    aggregate(b, n + h, y, x, r, h * V / 2, inverse);
+                }
             }
         }
     }
 
-    void arrange_queries(long n, long y, long rows) const {
+    void arrange_queries(long n, long y, long rows, long end, bool with_next) const {
         const T scale = T(LOG2_E / std::sqrt(double(D)));
-        for (long r = 0; r < rows; ++r)
-            window.transpose_queries(maps.at((y + r) * S) + n * D / V * maps.next, maps.place.data(), maps.next, scale,
-                                     queries.data + r * query_row);
+        for (long r = 0; r < rows; ++r) {
+            const T* row = maps.at((y + r) * S) + n * D / V * maps.next;
+            const T* other = with_next ? row + D / V * maps.next : nullptr;
+            window.transpose_queries(row, other, end, maps.place.data(), maps.next, scale, queries.data + r * query_row);
+        }
     }
 
     // The scores of a block.
+    template <int HEADS>
     INLINE void score(long n, long y, long x, long rows) const {
-        block_products<A, S>(
-            window, queries.data + x * D, rows, [&](long p) { return key(n, y * S + p) + x / V * window.block_size(); },
-            scores.data, mosts.data);
+        const auto keys = [&](long p, int h) { return key(n + h, y * S + p) + x / V * window.block_size(); };
+        block_products<A, S, HEADS>(window, queries.data + x * D, rows, keys, scores.data, mosts.data);
     }
 
     // Row r's scores to exponentials, and one over the sum of each query's.
-    INLINE void soften(long b, long n, long y, long x, long r, T* inverse) const {
-        const vec most = load(mosts.data + r * V);
-        store(inverse, 1 / exponentials<A>(scores.data + r * W::TAPS * V, most));
-        if (!o.statistics) return;
-        const long queries = o.batch * N * window.h * window.w, count = std::min(long(V), window.w - x);
-        T* at = o.statistics + ((b * N + n) * window.h + y + r) * window.w + x;
-        for (long i = 0; i < count; ++i) at[i] = most[i], at[queries + i] = inverse[i];
+    INLINE void soften(long r, T* inverse) const {
+        store(inverse, 1 / exponentials<A>(scores.data + r * W::TAPS * V, load(mosts.data + r * V)));
     }
 
-    // The weighted sums of row r's values, to the output.
-    INLINE void aggregate(long b, long n, long y, long x, long r, const T* inverse) const {
-        const long count = std::min(long(V), window.w - x);
-        const T* weights = scores.data + r * W::TAPS * V;
+    // Of a head whose queries stand in the block from `lane` on.
+    void keep_statistics(long b, long n, long y, long x, long r, long lane, const T* inverse) const {
+        const long queries = o.batch * N * window.h * window.w, count = std::min(V - lane, window.w - x);
+        T* at = o.statistics + ((b * N + n) * window.h + y + r) * window.w + x;
+        for (long i = 0; i < count; ++i) at[i] = mosts.data[r * V + lane + i], at[queries + i] = inverse[lane + i];
+    }
+
+    // The weighted sums of row r's values, of a head whose queries stand in the block from `lane` on, to the output.
+    INLINE void aggregate(long b, long n, long y, long x, long r, long lane, const T* inverse) const {
+        const long count = std::min(V - lane, window.w - x);
+        const T* weights = scores.data + r * W::TAPS * V + lane;
         T* results = o.out + ((b * window.h + y + r) * window.w + x) * C + n * D;
         over_tiles(D, count, [&](auto vectors, auto queries, long q, long e) INLINE_LAMBDA {
             constexpr int VECTORS = decltype(vectors)::value, QUERIES = decltype(queries)::value;
@@ -170,7 +180,7 @@ struct Band {
                 if (q + p >= count) break;
                 for (int j = 0; j < VECTORS; ++j) {
                     T* result = results + (q + p) * C + e + j * V;
-                    const vec attended = sums[p][j] * inverse[q + p] * by[j];
+                    const vec attended = sums[p][j] * inverse[lane + q + p] * by[j];
                     store(result, o.path ? load(result) + attended : attended);
                 }
             }
@@ -182,9 +192,9 @@ template <int A, int S>
 void run_operator(const Operator& o) {
     using B = Band<A, S>;
     const long h = (o.height + S - 1) / S, channels = 3 * o.heads * o.depth;
-    // As many images as are a multiple of the threads are a thread's, each. The rest are cut into bands of rows, each of which
-    // sees some rows of the next ones. Where those count, all threads first project all of an image, some rows or channels
-    // each, whichever there are more of.
+    // As many images as are a multiple of the threads are a thread's, each. The rest are cut into bands of rows, each of
+    // which sees some rows of the next ones. Where those count, all threads first project all of an image, some rows or
+    // channels each, whichever there are more of.
     const long rest = o.batch % o.threads, whole = o.batch - rest;
     const long wanted = o.threads / std::gcd(rest, o.threads);
     const long band = rounded_up((h + wanted - 1) / wanted, ROWS), bands = (h + band - 1) / band;

@@ -114,6 +114,23 @@ INLINE vec joined(vec low, vec high) {
     return joined<BY>(low, high, std::make_integer_sequence<int, V>());
 }
 
+template <int BY, int... I>
+INLINE vec halves(vec a, vec b, std::integer_sequence<int, I...>) {
+    return shuffle<(I + BY + (I < V / 2 ? 0 : V / 2))...>(a, b);
+}
+
+// V / 2 elements of a and then V / 2 of b, each from element BY on, which is V / 2 at most.
+template <int BY>
+INLINE vec halves(vec a, vec b) {
+#if LANES == 16 && defined(__AVX512DQ__)
+    const __m512i first = reinterpret_cast<__m512i>(a), second = reinterpret_cast<__m512i>(b);
+    const __m512i turned = _mm512_maskz_alignr_epi32(0xffff, second, second, (BY + V / 2) % V);
+    return reinterpret_cast<vec>(_mm512_mask_alignr_epi32(turned, 0x00ff, first, first, BY % V));
+#else
+    return halves<BY>(a, b, std::make_integer_sequence<int, V>());
+#endif
+}
+
 // One half of (a0, b0, a1, b1, ...): the first half, or the second one.
 template <int HALF, int... I>
 INLINE vec zip(vec a, vec b, std::integer_sequence<int, I...>) {
