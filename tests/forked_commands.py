@@ -1,8 +1,8 @@
 """Run commands for the tests, in processes that are forked from this one, which has imported all that they need.
 
 Each is a process of its own, as a user's is, but for some seconds of imports: its own, and those of the servers that it
-forks cells from, which all share. Asked by lines of JSON (arguments, folder, files for what it prints), it answers with
-exit codes.
+forks cells from, which all share. Asked by lines of JSON (arguments, folders, files for what it prints), it answers with
+exit codes. Modules are searched for in the first folder, in which it runs, and in those after it.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def code_of(child: int) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def run(arguments: list[str], folder: str, out: str, err: str) -> None:
-    """Be `python -m acmix_bench` in that folder."""
+def run(arguments: list[str], places: list[str], out: str, err: str) -> None:
+    """Be `python -m acmix_bench` in a folder."""
     os.setsid()
     for stream, (path, how) in enumerate([(os.devnull, os.O_RDONLY), (out, os.O_WRONLY), (err, os.O_WRONLY)]):
         os.dup2(os.open(path, how), stream)
-    os.chdir(folder)
-    sys.path[0], sys.argv = folder, ["acmix-bench", *arguments]
+    os.chdir(places[0])
+    sys.path[:1], sys.argv = places, ["acmix-bench", *arguments]
     random.seed()
     for server in (forkserver._forkserver, process._PATIENT):
         server.ensure_running = lambda: None  # it runs, as another's child

@@ -34,12 +34,13 @@ def run_in(
     folder: Path, *arguments: str, path: Path | None = None, within: tuple[str, ...] = ()
 ) -> tuple[int, str, str]:
     """Its exit code, and what it printed. Forked from a process that has its imports, where it can be."""
-    if path or within or _environment_is_another():
+    if within or _environment_is_another():
         process = start(*arguments, folder=folder, path=path, within=within)
         out, err = process.communicate(timeout=300)
         return process.returncode, out, err
     with tempfile.NamedTemporaryFile("r+") as out, tempfile.NamedTemporaryFile("r+") as err:
-        asked = {"arguments": arguments, "folder": os.path.abspath(folder), "out": out.name, "err": err.name}
+        places = [str(place) for place in (os.path.abspath(folder), path) if place]
+        asked = {"arguments": arguments, "places": places, "out": out.name, "err": err.name}
         server = _forking()
         server.stdin.write(json.dumps(asked) + "\n")
         server.stdin.flush()
