@@ -1,8 +1,8 @@
 """Run commands for the tests, in processes that are forked from this one, which has imported all that they need.
 
 Each is a process of its own, as a user's is, but for some seconds of imports: its own, and those of the servers that it
-forks cells from, which all share. Asked by lines of JSON (arguments, folders, files for what it prints), it answers with
-exit codes. Modules are searched for in the first folder, in which it runs, and in those after it.
+forks cells from, which all share. Asked by lines of JSON (arguments, folders, files for what is printed), this answers
+with exit codes. A command runs in the first folder; modules are searched for there, and then in the others.
 """
 
 from __future__ import annotations
@@ -57,17 +57,18 @@ def run(arguments: list[str], places: list[str], out: str, err: str) -> None:
     for server in (forkserver._forkserver, process._PATIENT):
         server.ensure_running = lambda: None  # it runs, as another's child
     forkserver.ensure_running = lambda: None
-    code = 0
+    code = 1
     try:
         runpy.run_module("acmix_bench", run_name="__main__", alter_sys=True)
+        code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    os._exit(code)
+    finally:
+        if sys.exception():
+            traceback.print_exc()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        os._exit(code)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def run_in(
         out, err = process.communicate(timeout=300)
         return process.returncode, out, err
     with tempfile.NamedTemporaryFile("r+") as out, tempfile.NamedTemporaryFile("r+") as err:
-        places = [str(place) for place in (os.path.abspath(folder), path) if place]
+        places = [str(place) for place in (folder.absolute(), path) if place]
         asked = {"arguments": arguments, "places": places, "out": out.name, "err": err.name}
         server = _forking()
         server.stdin.write(json.dumps(asked) + "\n")

@@ -39,10 +39,10 @@ def lanes_of(dtype: torch.dtype, depth: int) -> int:
     return build.lanes_for(depth, dtype.itemsize)
 
 
-def _struct(*fields: int | Tensor | None) -> bytes:
-    """A C structure of whole numbers and of tensors' addresses, in its header's order: all are of eight bytes."""
-    values = [field if isinstance(field, int) else 0 if field is None else field.data_ptr() for field in fields]
-    return struct.pack(f"{len(values)}q", *values)
+def _struct(numbers: tuple[int, ...], *tensors: Tensor | None) -> bytes:
+    """A C structure of whole numbers and then of tensors' addresses, as its header has them: all are of eight bytes."""
+    addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
+    return struct.pack(f"{len(numbers) + len(addresses)}q", *numbers, *addresses)
 
 
 def _run(kernel: Callable[..., int], sizes: bytes, window: int, stride: int) -> None:
@@ -51,7 +51,7 @@ def _run(kernel: Callable[..., int], sizes: bytes, window: int, stride: int) -> 
         raise ShapeError(f"the native operator has no window {window} at stride {stride}")
 
 
-NO_LAYER = _struct(0, None, None)
+NO_LAYER = _struct((0,), None, None)
 
 
 def grid(height: int, width: int, stride: int) -> tuple[int, int]:
@@ -107,7 +107,7 @@ def local_attention(qkv: Tensor, position: Tensor, heads: int, window: int, stri
     qkv, position = qkv.contiguous(), position.contiguous()
     depth = channels3 // 3 // heads
     sizes = (batch, height, width, channels3, heads, depth, window, 1, stride, torch.get_num_threads())
-    fields = _struct(*sizes, qkv, None, None, position, None, None, None, out, statistics)
+    fields = _struct(sizes, qkv, None, None, position, None, None, None, out, statistics)
     _run(library(qkv.dtype, depth).operator_forward, fields, window, stride)
     return out, statistics
 
@@ -136,7 +136,7 @@ def local_attention_backward(
     qkv, position, gradient = qkv.contiguous(), position.contiguous(), gradient.contiguous()
     result = torch.zeros_like(qkv)
     sizes = (batch, height, width, heads, depth, window, stride, torch.get_num_threads())
-    fields = _struct(*sizes, qkv, position, out, statistics, gradient, result)
+    fields = _struct(sizes, qkv, position, out, statistics, gradient, result)
     _run(library(qkv.dtype, depth).attention_backward, fields, window, stride)
     # What is taken off every head's keys.
     key_BHWNd = result[..., channels3 // 3 : channels3 // 3 * 2].unflatten(-1, (heads, -1))
@@ -164,7 +164,7 @@ def connected_path(maps: Tensor, weight: Tensor, bias: Tensor | None, kernel: Te
     groups = maps.shape[-1] // values
     packed = pack_kernel(kernel, groups, lanes_of(maps.dtype, groups))
     turned, bias = weight.t().contiguous(), maps.new_zeros(inputs) if bias is None else bias.contiguous()
-    layer = _struct(values, turned, bias)
+    layer = _struct((values,), turned, bias)
     return _convolved(maps, packed, out, layer, stride=stride, in_by_group=False, out_by_group=True)
 
 
@@ -195,7 +195,7 @@ def _sizes_of(maps: Tensor, packed: Tensor, *, stride: int, in_by_group: bool, o
     vectors, size, inputs, _, outputs, lanes = packed.shape
     threads = torch.get_num_threads()
     counts = (batch, height, width, vectors * lanes, inputs, outputs, size, stride, threads)
-    return _struct(*counts, channels, 0, in_by_group, out_by_group)
+    return _struct((*counts, channels, 0, in_by_group, out_by_group))
 
 
 def _pointer(tensor: Tensor) -> ctypes.c_void_p:
@@ -244,7 +244,7 @@ def operator(
     kernel = 1 if path is None else path.shape[1]
     sizes = (batch, height, width, inputs, heads, depth, window, kernel, stride, torch.get_num_threads())
     weights = [None if t is None else t.contiguous() for t in (projection, bias, position, factor, path, shift)]
-    _run(library(x.dtype, depth).operator_forward, _struct(*sizes, x, *weights, out, None), window, stride)
+    _run(library(x.dtype, depth).operator_forward, _struct(sizes, x, *weights, out, None), window, stride)
     return out
 
 
