@@ -127,6 +127,7 @@ def test_what_a_kernel_cannot_is_said_before_anything_is_measured(
     assert "\n" not in str(raised.value)
 
 
+@can_compile
 def test_what_can_be_is_tried_without_running_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flex, "_run", lambda *_: pytest.fail("compiled"))
     try_out(cell_of("implementation=flex", "inference"))
