@@ -18,9 +18,9 @@ import traceback
 from importlib import import_module
 from multiprocessing import forkserver
 
-from acmix_bench.runs import process
+from package import SECONDS
 
-SECONDS = 300  # after which a command is ended
+from acmix_bench.runs import process
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+SECONDS = 300  # after which a command is ended
 _BEFORE = dict(os.environ)
 
 
@@ -36,7 +37,7 @@ def run_in(
     """Its exit code, and what it printed. Forked from a process that has its imports, where it can be."""
     if within or _environment_is_another():
         process = start(*arguments, folder=folder, path=path, within=within)
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=SECONDS)
         return process.returncode, out, err
     with tempfile.NamedTemporaryFile("r+") as out, tempfile.NamedTemporaryFile("r+") as err:
         places = [str(place) for place in (folder.absolute(), path) if place]

@@ -159,8 +159,16 @@ class FusedOperator(Fused):
                 ran.note("acmix_bench.local_attention")
                 return self._in_parts(x, position)
         ran.note("acmix_bench.operator")
-        rest = {"factor": weights["factor"], "path": weights["path"], "shift": weights["shift"]}
-        return native.operator(x, projection, weights["bias"], position, **rest, **self.sizes)
+        return native.operator(
+            x,
+            projection,
+            weights["bias"],
+            position,
+            factor=weights["factor"],
+            path=weights["path"],
+            shift=weights["shift"],
+            **self.sizes,
+        )
 
     def _in_parts(self, x: Tensor, position: Tensor) -> Tensor:
         """The same, with a gradient of its input."""
