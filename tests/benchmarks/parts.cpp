@@ -6,6 +6,17 @@
 #include <cstdio>
 #include <cstdlib>
 
+enum Part { PROJECTION, PATH, SCORES, VALUES, SOFTMAX, ORDER, PARTS };
+static unsigned long long spent[PARTS], ticks[PARTS];
+
+struct Tick {
+    Part part;
+    unsigned long long start;
+    explicit Tick(Part part) : part(part), start(__builtin_ia32_rdtsc()) {}
+    ~Tick() { spent[part] += __builtin_ia32_rdtsc() - start, ++ticks[part]; }
+};
+
+#define TIMED(PART) const Tick tick(PART);
 #include "kernels.cpp"
 
 static std::vector<T> numbers(long size) {
@@ -41,16 +52,6 @@ static double peak() {
     return best;
 }
 
-enum Part { PROJECTION, PATH, SCORES, VALUES, SOFTMAX, ORDER, PARTS };
-static unsigned long long spent[PARTS], ticks[PARTS];
-
-struct Tick {
-    Part part;
-    unsigned long long start;
-    explicit Tick(Part part) : part(part), start(__builtin_ia32_rdtsc()) {}
-    ~Tick() { spent[part] += __builtin_ia32_rdtsc() - start, ++ticks[part]; }
-};
-
 // What a tick itself takes, with nothing in it.
 static double of_a_tick() {
     constexpr int TIMES = 100000;
@@ -59,54 +60,6 @@ static double of_a_tick() {
     const double each = double(spent[ORDER] - before) / TIMES;
     spent[ORDER] = before, ticks[ORDER] -= TIMES;
     return each;
-}
-
-// Band::run of a whole image, with a clock round each part.
-static void walk(const Band<7, 1>& band, long b, long size) {
-    const bool at_once = band.maps.count >= size;
-    long projected = 0, padded = 0;
-    for (long y = 0; y < size; y += ROWS) {
-        const long rows = std::min(long(ROWS), size - y), last = y + rows - 1 + 7;
-        const long wanted = at_once ? size : std::min(size, y + rows + 3);
-        while (projected < wanted || padded < last) {
-            const long next = at_once ? wanted : std::min(wanted, projected + ROWS);
-            {
-                const Tick tick(PROJECTION);
-                band.fill(b, projected, next);
-            }
-            projected = std::max(projected, next);
-            const Tick tick(ORDER);
-            for (; padded < last && band.window.row(padded) < projected; ++padded) band.arrange(padded);
-        }
-        {
-            const Tick tick(PATH);
-            band.convolve(b, y, rows);
-        }
-        for (long n = 0; n < band.N; ++n) {
-            const bool halves = band.window.halves();
-            const long end = halves && n % 2 ? size / V * V : size;
-            {
-                const Tick tick(ORDER);
-                band.arrange_queries(n, y, rows, end, halves && n % 2 == 0);
-            }
-            for (long x = 0; x < end; x += V) {
-                const bool is_shared = halves && size - x <= V / 2;
-                {
-                    const Tick tick(SCORES);
-                    is_shared ? band.score<2>(n, y, x, rows) : band.score<1>(n, y, x, rows);
-                }
-                for (long r = 0; r < rows; ++r) {
-                    T inverse[V];
-                    {
-                        const Tick tick(SOFTMAX);
-                        band.soften(r, inverse);
-                    }
-                    const Tick tick(VALUES);
-                    for (long h = 0; h <= is_shared; ++h) band.aggregate(b, n + h, y, x, r, h * V / 2, inverse);
-                }
-            }
-        }
-    }
 }
 
 int main(int, char** arguments) {
@@ -125,7 +78,7 @@ int main(int, char** arguments) {
     const unsigned long long first = __builtin_ia32_rdtsc();
     long times = 0;
     for (; now() < until; ++times)
-        for (long b = 0; b < B; ++b) walk(band, b, size);
+        for (long b = 0; b < B; ++b) band.run(b, 0, size);
     const double tick = (now() - start) / double(__builtin_ia32_rdtsc() - first);
     const auto took = [&](Part part) { return (spent[part] - own * ticks[part]) * tick / times; };
     const auto rate = [&](const char* name, Part part, double macs) {

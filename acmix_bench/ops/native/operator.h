@@ -12,6 +12,11 @@
 #include "convolution.h"
 #include "projection.h"
 
+// Time what follows as a part of the whole: tests/benchmarks/parts.cpp defines it.
+#ifndef TIMED
+#define TIMED(PART)
+#endif
+
 constexpr long WHOLE_IMAGE = 640 << 10;  // bytes of q, k and v: below this, an image is projected at once
 
 struct Operator {
@@ -83,6 +88,7 @@ struct Band {
 
     // Bring keys and values of one padded row into the order in which attention reads them.
     void arrange(long padded) const {
+        TIMED(ORDER)
         for (long n = 0; n < N; ++n) {
             const T* k = maps.at(window.row(padded)) + (C + n * D) / V * maps.next;
             const T* position = o.position + window.row(padded) * o.width * D;
@@ -92,6 +98,7 @@ struct Band {
     }
 
     void fill(long b, long begin, long end) const {
+        TIMED(PROJECTION)
         if (begin < end) fill(o, maps, b, begin, end, 0, 3 * C);
     }
 
@@ -103,6 +110,7 @@ struct Band {
     }
 
     void convolve(long b, long y, long rows) const {
+        TIMED(PATH)
         std::vector<const T*> at(K);
         for (long e = 0; e < D; e += V)
             for (long r = y; r < y + rows; ++r) {
@@ -135,6 +143,7 @@ struct Band {
     }
 
     void arrange_queries(long n, long y, long rows, long end, bool with_next) const {
+        TIMED(ORDER)
         const T scale = T(LOG2_E / std::sqrt(double(D)));
         for (long r = 0; r < rows; ++r) {
             const T* row = maps.at((y + r) * S) + n * D / V * maps.next;
@@ -146,12 +155,14 @@ struct Band {
     // The scores of a block.
     template <int HEADS>
     INLINE void score(long n, long y, long x, long rows) const {
+        TIMED(SCORES)
         const auto keys = [&](long p, int h) { return key(n + h, y * S + p) + x / V * window.block_size(); };
         block_products<A, S, HEADS>(window, queries.data + x * D, rows, keys, scores.data, mosts.data);
     }
 
     // Row r's scores to exponentials, and one over the sum of each query's.
     INLINE void soften(long r, T* inverse) const {
+        TIMED(SOFTMAX)
         store(inverse, 1 / exponentials<A>(scores.data + r * W::TAPS * V, load(mosts.data + r * V)));
     }
 
@@ -164,6 +175,7 @@ struct Band {
 
     // The weighted sums of row r's values, of a head whose queries stand in the block from `lane` on, to the output.
     INLINE void aggregate(long b, long n, long y, long x, long r, long lane, const T* inverse) const {
+        TIMED(VALUES)
         const long count = std::min(V - lane, window.w - x);
         const T* weights = scores.data + r * W::TAPS * V + lane;
         T* results = o.out + ((b * window.h + y + r) * window.w + x) * C + n * D;
