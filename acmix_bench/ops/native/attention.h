@@ -5,10 +5,11 @@
 //   softmax  lanes are queries, so nothing is added across lanes
 //   values   lanes are channels; some queries x some vectors of channels are summed in registers
 // Where the last queries of a row fill no more than half of a block, two heads share it.
-// The keys of the rows at hand are kept transposed, padded, with their position taken off: [V columns][channel][plane][V].
+// The keys of the rows at hand are kept transposed, padded, with their position taken off:
+// [columns][channel][plane][column], of V columns or of all.
 // Column c of the padded map stands in plane c % S at c / S: so neighbouring queries read neighbouring keys at any stride.
-// A block's keys at each offset are made in registers from whole vectors, since most loads between those would touch two
-// cache lines.
+// Where there are 32 registers, a block's keys at each offset are made in them from whole vectors, since most loads between
+// those would touch two cache lines. With 16 there is no room: keys are loaded, and some offsets summed at a time.
 //
 // Letters: B batch, C channels, N heads, D channels a head, H W map, h w query grid, A window, S stride.
 
@@ -16,7 +17,8 @@
 
 #include "vectors.h"
 
-constexpr int ROWS = REGISTERS == 32 ? 3 : 1;
+constexpr int ROWS = 3;
+constexpr bool SHIFTS = REGISTERS == 32;  // whether keys are made from whole vectors
 constexpr double LOG2_E = 1.4426950408889634;
 
 INLINE long reflected(long at, long size) {
@@ -34,6 +36,7 @@ struct Window {
     long height, width, depth, h, w;
     long lanes;   // queries of a row, rounded up to whole vectors
     long padded;  // columns of the padded map, with those that only surplus lanes read
+    long together;  // columns of a plane that lie together in keys
     long filled;  // those of them that are written; surplus lanes may read anything, and nothing is stored of them
     std::vector<long> column;  // of the padded map: the column of the map that stands there
 
@@ -41,15 +44,17 @@ struct Window {
         h = (height + S - 1) / S, w = (width + S - 1) / S;
         lanes = rounded_up(w, V);
         padded = S * (lanes + V * (SEEN - 1));
+        together = SHIFTS ? V : padded / S;
         filled = rounded_up(width + A - 1, S * V);
         for (long c = 0; c < filled; ++c) column.push_back(reflected(std::min(c, width - 1 + A - 1) - A / 2, width));
     }
 
     long row(long padded_row) const { return reflected(padded_row - A / 2, height); }
     long row_size() const { return depth * padded; }      // of one head's row of keys or values
-    long block_size() const { return depth * S * V; }     // of V of its key columns, of all planes
+    // Where a transposed row has the keys of the queries from column x on.
+    long key_at(long x) const { return SHIFTS ? x * depth * S : x; }
 
-    // Transpose a padded row of one head to [V columns][channel][plane][V], less `position` (W, D) if there is one. Column
+    // Transpose a padded row of one head to [columns][channel][plane][column], less `position` (W, D) if there is one. Column
     // x of the row is at place[x], and its next vector of channels `next` numbers on.
     void transpose_row(const T* row, const long* place, long next, const T* position, T* to) const {
         const long vectors = filled / S / V;
@@ -64,9 +69,9 @@ struct Window {
                         if (position) x[lane] -= load(position + at * depth + e);
                     }
                     transpose(x);
-                    T* start = to + i * block_size() + (e * S + p) * V;
+                    T* start = to + key_at(i * V) + (e * S + p) * together;
 #pragma GCC unroll 16
-                    for (int lane = 0; lane < V; ++lane) store(start + lane * S * V, x[lane]);
+                    for (int lane = 0; lane < V; ++lane) store(start + lane * S * together, x[lane]);
                 }
     }
 
@@ -103,41 +108,76 @@ struct Window {
     }
 };
 
-// Dot products over channels of COUNT query rows at one key row, of one head or half and half of two: out[row][offset].
-template <int A, int S, int COUNT, int HEADS>
-INLINE void dot_products(const Window<A, S>& window, const T* query, const T* (&key)[HEADS], vec (&out)[COUNT][A]) {
-    constexpr int SEEN = HEADS == 1 ? Window<A, S>::SEEN : 1;
-    vec total[COUNT][A] = {};
+// The keys of one channel at each offset, of one head, or half and half of two: made by shifts of whole vectors.
+template <int A, int S, int HEADS>
+struct ShiftedKeys {
+    static constexpr int SEEN = HEADS == 1 ? Window<A, S>::SEEN : 1;
+    vec whole[HEADS][S][SEEN];
+
+    INLINE ShiftedKeys(const Window<A, S>& window, const T* const (&key)[HEADS]) {
+        each<HEADS * S * SEEN>([&](auto at) INLINE_LAMBDA {
+            constexpr int h = at / SEEN / S, p = at / SEEN % S, i = at % SEEN;
+            vec x = load(key[h] + window.key_at(i * V) + p * V);
+            KEEP(x);
+            whole[h][p][i] = x;
+        });
+    }
+
+    template <int OFFSET>
+    INLINE vec at() const {
+        constexpr int PLANE = OFFSET % S, BY = OFFSET / S;
+        if constexpr (HEADS == 2) return halves<BY>(whole[0][PLANE][0], whole[1][PLANE][0]);
+        else return joined<BY % V>(whole[0][PLANE][BY / V], whole[0][PLANE][std::min(BY / V + 1, SEEN - 1)]);
+    }
+};
+
+// The same, each loaded from where it stands.
+template <int A, int S, int HEADS>
+struct LoadedKeys {
+    const Window<A, S>& window;
+    const T* const (&key)[HEADS];
+
+    INLINE LoadedKeys(const Window<A, S>& window, const T* const (&key)[HEADS]) : window(window), key(key) {}
+
+    template <int OFFSET>
+    INLINE vec at() const {
+        const long place = OFFSET % S * window.together + OFFSET / S;
+        vec x = HEADS == 1 ? load(key[0] + place) : both(key[0] + place, key[HEADS - 1] + place, EACH);
+        KEEP(x);
+        return x;
+    }
+};
+
+// Dot products over channels of COUNT query rows at one key row, of one head or half and half of two: out[row][offset], for
+// OFFSETS offsets from FIRST on.
+template <int A, int S, int COUNT, int HEADS, int FIRST, int OFFSETS>
+INLINE void dot_products(
+    const Window<A, S>& window, const T* query, const T* const (&heads)[HEADS], vec (&out)[COUNT][OFFSETS]) {
+    using Keys = std::conditional_t<SHIFTS, ShiftedKeys<A, S, HEADS>, LoadedKeys<A, S, HEADS>>;
+    vec total[COUNT][OFFSETS] = {};
     const long query_row = window.depth * window.lanes;
+    const T* key[HEADS];
+    std::copy_n(heads, HEADS, key);
 #pragma GCC unroll 4
     for (long e = 0; e < window.depth; ++e, query += V) {
-        vec q[COUNT], k[HEADS][S][SEEN];
-#pragma GCC unroll 3
-        for (int r = 0; r < COUNT; ++r) q[r] = load(query + r * query_row);
-#pragma GCC unroll 2
-        for (int h = 0; h < HEADS; ++h)
-#pragma GCC unroll 2
-            for (int p = 0; p < S; ++p)
-#pragma GCC unroll 4
-                for (int i = 0; i < SEEN; ++i) {
-                    k[h][p][i] = load(key[h] + i * window.block_size() + p * V);
-                    KEEP(k[h][p][i]);
-                }
-        each<A>([&](auto tap) INLINE_LAMBDA {
-            constexpr int a = decltype(tap)::value, BY = a / S;
-            vec by;
-            if constexpr (HEADS == 2) by = halves<BY>(k[0][a % S][0], k[1][a % S][0]);
-            else by = joined<BY % V>(k[0][a % S][BY / V], k[0][a % S][std::min(BY / V + 1, SEEN - 1)]);
-#pragma GCC unroll 3
-            for (int r = 0; r < COUNT; ++r) total[r][a] += q[r] * by;
+        vec q[COUNT];
+        each<COUNT>([&](auto r) INLINE_LAMBDA {
+            vec x = load(query + r * query_row);
+            KEEP(x);
+            q[r] = x;
+        });
+        const Keys keys(window, key);
+        each<OFFSETS>([&](auto offset) INLINE_LAMBDA {
+            const vec by = keys.template at<FIRST + offset>();
+            each<COUNT>([&](auto r) INLINE_LAMBDA { total[r][offset] += q[r] * by; });
         });
 #pragma GCC unroll 2
-        for (int h = 0; h < HEADS; ++h) key[h] += S * V;
+        for (int h = 0; h < HEADS; ++h) key[h] += S * window.together;
     }
 #pragma GCC unroll 3
     for (int r = 0; r < COUNT; ++r)
 #pragma GCC unroll 16
-        for (int a = 0; a < A; ++a) out[r][a] = total[r][a];
+        for (int a = 0; a < OFFSETS; ++a) out[r][a] = total[r][a];
 }
 
 // Dot products of a block: `to` is [row][tap][lane], and `most`, where it is not null, the largest of each query,
@@ -146,29 +186,31 @@ template <int A, int S, int HEADS = 1, class Key>
 inline void block_products(const Window<A, S>& window, const T* query, long rows, const Key& key, T* to, T* most) {
     for (long p = 0; p < S * (rows - 1) + A; ++p) {
         const long low = std::max(0L, (p - A + S) / S), high = std::min(rows - 1, p / S);
+        const T* keys[HEADS];
+        for (int h = 0; h < HEADS; ++h) keys[h] = key(p, h);
         const auto run = [&](auto count) INLINE_LAMBDA {
-            constexpr int COUNT = decltype(count)::value;
-            vec out[COUNT][A];
-            const T* keys[HEADS];
-            for (int h = 0; h < HEADS; ++h) keys[h] = key(p, h);
-            dot_products<A, S, COUNT, HEADS>(window, query + low * window.depth * window.lanes, keys, out);
+            constexpr int COUNT = decltype(count)::value, MOST = REGISTERS * 3 / 4 / COUNT;  // as many sums as fit
+            constexpr int PARTS = (A + MOST - 1) / MOST, PART = (A + PARTS - 1) / PARTS;
+            each<PARTS>([&](auto part) INLINE_LAMBDA {
+                constexpr int FIRST = part * PART, OFFSETS = std::min(PART, A - FIRST);
+                vec out[COUNT][OFFSETS];
+                dot_products<A, S, COUNT, HEADS, FIRST>(window, query + low * window.depth * window.lanes, keys, out);
 #pragma GCC unroll 3
-            for (int r = 0; r < COUNT; ++r) {
-                const long row = low + r, ky = p - S * row;
+                for (int r = 0; r < COUNT; ++r) {
+                    const long row = low + r, ky = p - S * row;
 #pragma GCC unroll 16
-                for (int a = 0; a < A; ++a) store(to + ((row * A + ky) * A + a) * V, out[r][a]);
-                if (!most) continue;
-                vec largest = ky ? load(most + row * V) : out[r][0];
+                    for (int a = 0; a < OFFSETS; ++a) store(to + ((row * A + ky) * A + FIRST + a) * V, out[r][a]);
+                    if (!most) continue;
+                    vec largest = ky || FIRST ? load(most + row * V) : out[r][0];
 #pragma GCC unroll 16
-                for (int a = 0; a < A; ++a) largest = larger(out[r][a], largest);
-                store(most + row * V, largest);
-            }
+                    for (int a = 0; a < OFFSETS; ++a) largest = larger(out[r][a], largest);
+                    store(most + row * V, largest);
+                }
+            });
         };
         if (high == low) run(std::integral_constant<int, 1>());
-        if constexpr (ROWS > 1) {
-            if (high == low + 1) run(std::integral_constant<int, 2>());
-            if (high == low + 2) run(std::integral_constant<int, 3>());
-        }
+        if (high == low + 1) run(std::integral_constant<int, 2>());
+        if (high == low + 2) run(std::integral_constant<int, 3>());
     }
 }
 

@@ -94,7 +94,7 @@ struct HeadGradient {
                                          gradients.data + r * query_row);
             }
             for (long x = 0; x < window.w; x += V) {
-                const long block = x / V * window.block_size();
+                const long block = window.key_at(x);
                 const auto keys = [&](long p, int) { return key(y * S + p) + block; };
                 const auto values = [&](long p, int) { return value(y * S + p) + block; };
                 block_products<A, S>(window, queries.data + x * D, rows, keys, weights.data, nullptr);

@@ -23,6 +23,7 @@ struct Connection {
     const T* bias;     // [map]
 };
 
+constexpr int COLUMNS_OF_LINE = std::max<int>(1, 64 / sizeof(vec));  // of a row, in a line of the cache
 constexpr int LARGEST_KERNEL = 15;
 
 // Read V groups of `count` maps of one pixel: to[j * step].
@@ -71,6 +72,22 @@ INLINE void write_groups(T* pixel, long e, long groups, long n, long outputs, bo
     }
 }
 
+// Add the product of every one of HELD vectors with every one of OTHERS to its sum. Those HELD stay in registers.
+template <int HELD, int OTHERS, class Sum>
+INLINE void add_products(const T* held, const T* others, const Sum& sum) {
+    vec a[HELD];
+    each<HELD>([&](auto i) INLINE_LAMBDA {
+        vec x = load(held + i * V);
+        KEEP(x);
+        a[i] = x;
+    });
+    each<OTHERS>([&](auto j) INLINE_LAMBDA {
+        vec b = load(others + j * V);
+        KEEP(b);
+        each<HELD>([&](auto i) INLINE_LAMBDA { sum(i, j) += a[i] * b; });
+    });
+}
+
 // COUNT maps of PIXELS outputs: out[pixel][map]. `rows` are the K input rows at the tile's first column, null where
 // outside; `taps` are the places of the K columns in a row; `next` numbers lie between two input maps; `weights` is
 // [ky][j][kx][N][lane].
@@ -86,23 +103,16 @@ INLINE void convolve_tile(
     for (long ky = 0; ky < K; ++ky) {
         const T* w = weights + ky * inputs * K * step;
         const T* row = rows[ky];
-        for (long j = 0; j < inputs && row; ++j, row += next)
+        for (long j = 0; j < inputs && row; ++j, row += next) {
+            if constexpr (REGISTERS == 16)  // the next tile's columns, which such a CPU does not foresee
+                for (int c = 0; c < PIXELS; c += COLUMNS_OF_LINE) __builtin_prefetch(row + (PIXELS + K - 1 + c) * V);
             for (long kx = 0; kx < K; ++kx, w += step) {
                 const T* in = row + taps[kx];
-                vec by[COUNT];
-#pragma GCC unroll 4
-                for (int n = 0; n < COUNT; ++n) {
-                    by[n] = load(w + n * V);
-                    KEEP(by[n]);
-                }
-#pragma GCC unroll 8
-                for (int p = 0; p < PIXELS; ++p) {
-                    vec x = load(in + p * V);
-                    KEEP(x);
-#pragma GCC unroll 4
-                    for (int n = 0; n < COUNT; ++n) total[p][n] += x * by[n];
-                }
+                if constexpr (PIXELS < COUNT)
+                    add_products<PIXELS, COUNT>(in, w, [&](auto p, auto n) INLINE_LAMBDA -> vec& { return total[p][n]; });
+                else add_products<COUNT, PIXELS>(w, in, [&](auto n, auto p) INLINE_LAMBDA -> vec& { return total[p][n]; });
             }
+        }
     }
 #pragma GCC unroll 8
     for (int p = 0; p < PIXELS; ++p)
@@ -115,7 +125,7 @@ INLINE void convolve_tile(
 INLINE void convolve_row(
     const ConvolutionSizes& s, const T* const* rows, const long* taps, long next, const T* weights, const T* shift, long w,
     long channels, T* pixel, long e, long groups, bool by_group) {
-    constexpr int MOST = REGISTERS == 32 ? 4 : 2;
+    constexpr int MOST = 4;
     const T* at[LARGEST_KERNEL];
     long x = 0;
     const auto tile = [&](auto pixels, auto maps, long n) INLINE_LAMBDA {
@@ -135,15 +145,16 @@ INLINE void convolve_row(
         long n = 0;
         for (; n + MOST <= s.outputs; n += MOST) tile(pixels, std::integral_constant<int, MOST>(), n);
         const long left = s.outputs - n;
-        if constexpr (MOST == 4) {
-            if (left == 3) tile(pixels, std::integral_constant<int, 3>(), n);
-            if (left == 2) tile(pixels, std::integral_constant<int, 2>(), n);
-        }
+        if (left == 3) tile(pixels, std::integral_constant<int, 3>(), n);
+        if (left == 2) tile(pixels, std::integral_constant<int, 2>(), n);
         if (left == 1) tile(pixels, std::integral_constant<int, 1>(), n);
         x += decltype(pixels)::value;
     };
-    while (w - x > 4) all_maps(std::integral_constant<int, 6>());
-    if (w - x > 2) all_maps(std::integral_constant<int, 4>());
+    if constexpr (REGISTERS == 32) {
+        while (w - x > 4) all_maps(std::integral_constant<int, 6>());
+        if (w - x > 2) all_maps(std::integral_constant<int, 4>());
+    } else
+        while (w - x > 2) all_maps(std::integral_constant<int, 3>());
     if (w - x > 0) all_maps(std::integral_constant<int, 2>());
 }
 
@@ -268,7 +279,7 @@ INLINE void multiply_rows(const T* in, long next, const T* out, long outputs, lo
 // The gradient of convolve()'s weights, in their layout: gradient (B, h, w, N * D) of its result. A task is a vector of
 // groups and some input maps, over all images in order: the result does not depend on the threads.
 void convolve_backward(const ConvolutionSizes& whole, const T* maps, const T* gradient, T* weights) {
-    constexpr int INPUTS = REGISTERS == 32 ? 6 : 4, MOST = REGISTERS == 32 ? 4 : 2;
+    constexpr int INPUTS = 6, MOST = REGISTERS == 32 ? 4 : 2;
     const long S = whole.stride, K = whole.kernel, N = whole.outputs, C = N * whole.groups;
     const long h = (whole.height + S - 1) / S, w = (whole.width + S - 1) / S;
     const long parts = (whole.inputs + INPUTS - 1) / INPUTS, tap = N * V;

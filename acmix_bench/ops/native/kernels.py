@@ -88,7 +88,7 @@ def pack_kernel(kernel: Tensor, groups: int, lanes: int) -> Tensor:
 
 def unpack_projection(packed: Tensor, channels: int, lanes: int) -> Tensor:
     """The weights (channels, C_in) that `pack_projection` brought into order."""
-    inputs, block = len(packed) // channels, build.registers() // 8 * lanes
+    inputs, block = len(packed) // channels, (4 if build.registers() == 32 else 3) * lanes
     whole = channels // block * block * inputs
     parts = packed[:whole].view(-1, inputs, block), packed[whole:].view(-1, inputs, lanes)
     return torch.cat([part.transpose(1, 2).reshape(-1, inputs) for part in parts])

@@ -156,7 +156,7 @@ struct Band {
     template <int HEADS>
     INLINE void score(long n, long y, long x, long rows) const {
         TIMED(SCORES)
-        const auto keys = [&](long p, int h) { return key(n + h, y * S + p) + x / V * window.block_size(); };
+        const auto keys = [&](long p, int h) { return key(n + h, y * S + p) + window.key_at(x); };
         block_products<A, S, HEADS>(window, queries.data + x * D, rows, keys, scores.data, mosts.data);
     }
 

@@ -4,13 +4,15 @@
 
 #include "rows.h"
 
+constexpr int PROJECTED = REGISTERS == 32 ? 4 : 3;  // vectors of channels that are projected together
+
 // Bring a 1x1 convolution's weights (channels, inputs) into the order that project() reads.
 void pack_weights(const T* weights, long channels, long inputs, T* to, long threads) {
-    constexpr long MOST = REGISTERS == 32 ? 4 : 2;
-    const long whole = channels / (MOST * V) * MOST * V;
+    constexpr long BLOCK = PROJECTED * V;
+    const long whole = channels / BLOCK * BLOCK;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (long c = 0; c < channels; c += V) {
-        const long block = c < whole ? MOST * V : V;  // channels that lie together
+        const long block = c < whole ? BLOCK : V;  // channels that lie together
         T* start = c < whole ? to + c / block * block * inputs + c % block : to + c * inputs;
         for (long j = 0; j + V <= inputs; j += V) {
             vec x[V];
@@ -41,7 +43,7 @@ struct MapRows : Rows {
             }
     }
 
-    static constexpr long BLOCK = (REGISTERS == 32 ? 4 : 2) * V;  // channels that are projected together
+    static constexpr long BLOCK = PROJECTED * V;
 
     // Project rows `begin` to `end` of an input (H, W, inputs) to the channels from `first` to `last`, which are multiples
     // of BLOCK or the end. `weights` are [block of channels][input][channel], the last blocks of one vector; `bias` is
@@ -68,8 +70,9 @@ struct MapRows : Rows {
                                               places.data() + p, c / V * next);
                         p += PIXELS;
                     };
-                    while (count - p >= 6) tiles(std::integral_constant<int, 6>());
-                    if (count - p >= 4) tiles(std::integral_constant<int, 4>());
+                    if constexpr (REGISTERS == 32)
+                        while (count - p >= 6) tiles(std::integral_constant<int, 6>());
+                    while (count - p >= 4) tiles(std::integral_constant<int, 4>());
                     if (count - p >= 2) tiles(std::integral_constant<int, 2>());
                     if (count - p >= 1) tiles(std::integral_constant<int, 1>());
                 }
@@ -81,7 +84,7 @@ struct MapRows : Rows {
     }
 
 private:
-    static constexpr long INPUTS = 96;  // 24 KiB of weights in the widest vectors
+    static constexpr long INPUTS = (24 << 10) / (BLOCK * sizeof(T));  // 24 KiB of weights
     static constexpr long LINE = 64 / sizeof(T);  // numbers of a cache line
 
     // PIXELS by VECTORS vectors of channels, to `offset` numbers behind their places: `some` inputs on top of the bias, or

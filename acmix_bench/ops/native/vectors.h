@@ -44,7 +44,8 @@ INLINE vec load(const T* from) {  // no alignment is assumed
 
 INLINE void store(T* to, vec x) { std::memcpy(to, &x, sizeof x); }
 
-// Keep a vector in a register: the compiler would rather load it again from memory for each use.
+// Keep a vector in a register: the compiler would rather load it again from memory for each use. Of an array's element it
+// may store a copy too: keep a variable, then assign.
 #if defined(__x86_64__)
 #define KEEP(x) __asm__("" : "+v"(x))
 #elif defined(__aarch64__)
@@ -77,6 +78,8 @@ INLINE vec shuffle(vec a, vec b) {
     return __builtin_shuffle(a, b, bits{PLACE...});
 #endif
 }
+
+constexpr auto EACH = std::make_integer_sequence<int, V>();
 
 // Call run(0), run(1), ... run(N - 1), each with its number as a type.
 template <class Run, int... I>
@@ -131,6 +134,12 @@ INLINE vec halves(vec a, vec b) {
 #endif
 }
 
+// V / 2 numbers from each of two places. Some before the second are read too.
+template <int... I>
+INLINE vec both(const T* first, const T* second, std::integer_sequence<int, I...>) {
+    return shuffle<(I < V / 2 ? I : I + V)...>(load(first), load(second - V / 2));
+}
+
 // One half of (a0, b0, a1, b1, ...): the first half, or the second one.
 template <int HALF, int... I>
 INLINE vec zip(vec a, vec b, std::integer_sequence<int, I...>) {
@@ -150,8 +159,6 @@ template <int ODD, int... I>
 INLINE vec unzip(vec a, vec b, std::integer_sequence<int, I...>) {
     return shuffle<(2 * I + ODD)...>(a, b);
 }
-
-constexpr auto EACH = std::make_integer_sequence<int, V>();
 
 // Transpose V vectors of V: log2(V) perfect shuffles.
 INLINE void transpose(vec (&x)[V]) {
