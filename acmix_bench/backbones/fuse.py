@@ -32,9 +32,6 @@ from acmix_bench.ops.mix import Mix
 from acmix_bench.ops.native import kernels
 from acmix_bench.ops.native import operators as native
 from acmix_bench.ops.plain import Convolution
-from acmix_bench.ops.remember import Tensors
-
-POSITION_BYTES = 16 << 20  # of one operator's projected positions, which each size of map has its own of
 
 # Where a block of a library keeps its convolutions, and the BatchNorm that follows each. A block of ours, or of yours,
 # says so itself: by an attribute `followed_by_norm` of such pairs of names.
@@ -144,7 +141,6 @@ class FusedOperator(Fused):
         self.register_buffer("factor", factor)
         self.register_buffer("path", kernels.pack_kernel(path.kernel, groups, lanes))
         self.register_buffer("shift", shift)
-        self.positions = Tensors(POSITION_BYTES)  # by the map's size
 
     def forward(self, x: Tensor) -> Tensor:
         # Python's part is a twentieth of the time on a small map, where all of it comes from slow memory: so few steps.
@@ -153,42 +149,32 @@ class FusedOperator(Fused):
         if projection.dtype is not self.dtype:
             raise RuntimeError("a fused operator stays in the type in which it was fused: fuse again")
         x = x.to(self.dtype)  # autocast lowers the layer before it
-        position = self._position(*x.shape[-2:])
         if torch.is_grad_enabled():
             with torch.autocast(x.device.type, enabled=False):
                 ran.note("acmix_bench.local_attention")
-                return self._in_parts(x, position)
+                return self._in_parts(x)
         ran.note("acmix_bench.operator")
         return native.operator(
             x,
             projection,
             weights["bias"],
-            position,
+            self.position.weight,
             factor=weights["factor"],
             path=weights["path"],
             shift=weights["shift"],
             **self.sizes,
         )
 
-    def _in_parts(self, x: Tensor, position: Tensor) -> Tensor:
+    def _in_parts(self, x: Tensor) -> Tensor:
         """The same, with a gradient of its input."""
         weight = kernels.unpack_projection(self.projection, len(self.bias), self.path.shape[-1])
         qkv_BHWc = F.linear(x.permute(0, 2, 3, 1), weight, self.bias)
         out = native.convolution_path(qkv_BHWc, kernels.unpack_kernel(self.path), stride=self.sizes["stride"])
         if self.shift is not None:
             out = out + self.shift.transpose(1, 2).flatten()
+        position = project_coordinates(self.position, *x.shape[-2:])
         attended = native.local_attention(qkv_BHWc, position, **self.sizes)
         return torch.addcmul(out, attended, self.factor).permute(0, 3, 1, 2)
-
-    def _position(self, height: int, width: int) -> Tensor:
-        if torch.compiler.is_compiling():
-            return project_coordinates(self.position, height, width)
-
-        def projected() -> Tensor:
-            with torch.inference_mode(False), torch.no_grad():
-                return project_coordinates(self.position, height, width)
-
-        return self.positions.get((height, width), projected)
 
 
 def fuse(model: nn.Module) -> nn.Module:

@@ -133,16 +133,16 @@ class ACmix(nn.Module):
         if self.paths == "both":
             alpha, beta = self.mix.weights()
             factor = alpha.to(x).expand(self.channels)
-            path = kernels.pack_kernel(self.convolution.folded(beta), self.channels // self.heads, lanes)
-        height, width = x.shape[-2:]
-        position = attention.project_coordinates(self.position, height, width)
+            weight, kernel = self.convolution.fully_connected.weight, self.convolution.kernel
+            assert kernel is not None  # or it would not fold
+            path = native.pack_path(weight, kernel, beta.to(x), self.channels // self.heads, lanes)
         projection = native.pack_projection(self.qkv.weight.flatten(1), lanes)
         assert self.qkv.bias is not None
         return native.operator(
             x,
             projection,
             self.qkv.bias,
-            position,
+            self.position.weight,
             factor=factor,
             path=path,
             heads=self.heads,

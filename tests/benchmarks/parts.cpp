@@ -65,7 +65,7 @@ static double of_a_tick() {
 int main(int, char** arguments) {
     const long C = std::atol(arguments[1]), size = std::atol(arguments[2]), B = 4, N = 4, pixels = B * size * size;
     const auto x = numbers(pixels * C), weights = numbers(3 * C * C), bias = numbers(3 * C), factor = numbers(C);
-    const auto position = numbers(size * size * C / N), path = numbers(C * 3 * N * 9);
+    const auto position = numbers(2 * C / N), path = numbers(C * 3 * N * 9);
     std::vector<T> packed(3 * C * C), out(pixels * C);
     pack_projection(weights.data(), 3 * C, C, packed.data(), 1);
     const Operator o = {B,           size, size, C, N, C / N, 7, 3, 1, 1, x.data(), packed.data(), bias.data(), position.data(),

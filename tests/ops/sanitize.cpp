@@ -14,14 +14,14 @@ static std::vector<T> numbers(long size) {
 static void attend(long batch, long height, long width, long heads, long depth, long window, long stride, long inputs) {
     const long C = heads * depth, h = (height + stride - 1) / stride, w = (width + stride - 1) / stride, kernel = 3;
     const auto x = numbers(batch * height * width * inputs), weights = numbers(3 * C * inputs), bias = numbers(3 * C);
-    const auto position = numbers(height * width * depth), factor = numbers(C), shift = numbers(C);
+    const auto coordinates = numbers(depth * 2), position = numbers(height * width * depth), factor = numbers(C), shift = numbers(C);
     const auto path = numbers(C * 3 * heads * kernel * kernel), qkv = numbers(batch * height * width * 3 * C);
     std::vector<T> packed(3 * C * inputs), out(batch * h * w * C), statistics(2 * batch * heads * h * w);
     std::vector<T> result(batch * height * width * 3 * C);
     pack_projection(weights.data(), 3 * C, inputs, packed.data(), 2);
     const Operator whole = {batch,         height,      width,           inputs,        heads,       depth,
                             window,        kernel,      stride,          2,             x.data(),    packed.data(),
-                            bias.data(),   position.data(), factor.data(), path.data(), shift.data(), out.data(),
+                            bias.data(),   coordinates.data(), factor.data(), path.data(), shift.data(), out.data(),
                             nullptr};
     const Operator parts = {batch,   height, width, 3 * C,      heads,           depth,   window,  1,       stride,    2,
                             qkv.data(), nullptr, nullptr, position.data(), nullptr, nullptr, nullptr, out.data(),
@@ -46,6 +46,10 @@ static void convolve(long height, long width, long groups, long inputs, long out
     convolution_backward(&s, maps.data(), out.data(), gradient.data());
     s.in_channels = values * groups;
     convolution_forward(&s, &layer, unconnected.data(), weights.data(), result.data());
+    std::vector<T> packed(weights.size()), folded(groups * outputs * values * kernel * kernel);
+    const auto before = numbers(inputs * values), factor = numbers(1);
+    pack_path(weights.data(), nullptr, nullptr, groups, outputs, inputs, inputs, kernel, packed.data(), 2);
+    pack_path(weights.data(), before.data(), factor.data(), groups, outputs, inputs, values, kernel, folded.data(), 2);
 }
 
 int main() {

@@ -72,22 +72,6 @@ INLINE void write_groups(T* pixel, long e, long groups, long n, long outputs, bo
     }
 }
 
-// Add the product of every one of HELD vectors with every one of OTHERS to its sum. Those HELD stay in registers.
-template <int HELD, int OTHERS, class Sum>
-INLINE void add_products(const T* held, const T* others, const Sum& sum) {
-    vec a[HELD];
-    each<HELD>([&](auto i) INLINE_LAMBDA {
-        vec x = load(held + i * V);
-        KEEP(x);
-        a[i] = x;
-    });
-    each<OTHERS>([&](auto j) INLINE_LAMBDA {
-        vec b = load(others + j * V);
-        KEEP(b);
-        each<HELD>([&](auto i) INLINE_LAMBDA { sum(i, j) += a[i] * b; });
-    });
-}
-
 // COUNT maps of PIXELS outputs: out[pixel][map]. `rows` are the K input rows at the tile's first column, null where
 // outside; `taps` are the places of the K columns in a row; `next` numbers lie between two input maps; `weights` is
 // [ky][j][kx][N][lane].
@@ -156,6 +140,33 @@ INLINE void convolve_row(
     } else
         while (w - x > 2) all_maps(std::integral_constant<int, 3>());
     if (w - x > 0) all_maps(std::integral_constant<int, 2>());
+}
+
+// Bring a kernel (N * D, I, K, K), channels e * N + n, into the order that convolve_row() reads, [D / V][ky][j][kx][N][V].
+// Where there is a layer before it, (I, maps), that goes into it, times *factor if there is one: it then has `maps` maps in.
+void pack_kernel(const T* kernel, const T* layer, const T* factor, long groups, long outputs, long inputs, long maps, long K,
+                 T* to, long threads) {
+    const long taps = K * K, block = taps * maps * outputs * V;
+    const T by = factor ? *factor : 1;
+#pragma omp parallel num_threads(threads)
+    {
+        const Scratch gathered(inputs * taps * V);  // [map][tap][lane]
+#pragma omp for schedule(static)
+        for (long task = 0; task < groups / V * outputs; ++task) {
+            const long e = task / outputs * V, n = task % outputs;
+            for (long lane = 0; lane < V; ++lane) {
+                const T* from = kernel + ((e + lane) * outputs + n) * inputs * taps;
+                for (long i = 0; i < inputs * taps; ++i) gathered.data[i * V + lane] = from[i];
+            }
+            for (long j = 0; j < maps; ++j)
+                for (long tap = 0; tap < taps; ++tap) {
+                    vec total = layer ? vec{} : load(gathered.data + (j * taps + tap) * V);
+                    for (long m = 0; m < inputs && layer; ++m)
+                        total += by * layer[m * maps + j] * load(gathered.data + (m * taps + tap) * V);
+                    store(to + e / V * block + (((tap / K * maps + j) * K + tap % K) * outputs + n) * V, total);
+                }
+        }
+    }
 }
 
 // The input rows that are at hand, for one vector of groups.

@@ -24,6 +24,11 @@ EXPORTED void pack_projection(const T* weights, long channels, long inputs, T* t
     pack_weights(weights, channels, inputs, to, threads);
 }
 
+EXPORTED void pack_path(const T* kernel, const T* layer, const T* factor, long groups, long outputs, long inputs, long maps,
+                        long size, T* to, long threads) {
+    pack_kernel(kernel, layer, factor, groups, outputs, inputs, maps, size, to, threads);
+}
+
 EXPORTED void convolution_forward(
     const ConvolutionSizes* s, const Connection* layer, const T* maps, const T* weights, T* out) {
     convolve(*s, *layer, maps, weights, out);

@@ -74,16 +74,38 @@ def pack_projection(weight: Tensor, lanes: int) -> Tensor:
     return packed
 
 
-def pack_kernel(kernel: Tensor, groups: int, lanes: int) -> Tensor:
-    """Bring the convolution path's folded kernel (C, i, k, k) into the order in which it is read.
+def pack_path(kernel: Tensor, layer: Tensor | None, factor: Tensor | None, groups: int, lanes: int) -> Tensor:
+    """Bring the convolution path's kernel (C, m, k, k) into the order in which it is read.
+
+    Args:
+        layer: (m, i), the fully connected layer, which goes into the kernel; None where m is i.
+        factor: of the layer, one number; None for 1.
 
     Returns:
         (d / lanes, k, i, k, N, lanes): vector of groups, row of the kernel, map in, column, map out, group.
     """
-    inputs, size = kernel.shape[1:3]
+    packed = empty_path(kernel, layer, factor, groups, lanes)
+    _, size, inputs, _, outputs, _ = packed.shape
+    kernel, layer = kernel.contiguous(), None if layer is None else layer.contiguous()
+    pointers = [None if t is None else _pointer(t) for t in (kernel, layer, factor)]
+    sizes = [ctypes.c_long(n) for n in (groups, outputs, kernel.shape[1], inputs, size)]
+    threads = ctypes.c_long(torch.get_num_threads())
+    build.load(SCALARS[kernel.dtype], lanes).pack_path(*pointers, *sizes, _pointer(packed), threads)
+    return packed
+
+
+def empty_path(kernel: Tensor, layer: Tensor | None, factor: Tensor | None, groups: int, lanes: int) -> Tensor:
+    """As `pack_path`, without values."""
+    channels, inputs, size = kernel.shape[:3]
     if size > LARGEST_KERNEL:
         raise ShapeError(f"the native operator has kernels up to {LARGEST_KERNEL}, not {size}")
-    return kernel.reshape(groups // lanes, lanes, -1, inputs, size, size).permute(0, 4, 3, 5, 2, 1).contiguous()
+    inputs = inputs if layer is None else layer.shape[1]
+    return kernel.new_empty(groups // lanes, size, inputs, size, channels // groups, lanes)
+
+
+def pack_kernel(kernel: Tensor, groups: int, lanes: int) -> Tensor:
+    """`pack_path` of a kernel that the layer is in already."""
+    return pack_path(kernel, None, None, groups, lanes)
 
 
 def unpack_projection(packed: Tensor, channels: int, lanes: int) -> Tensor:
@@ -95,7 +117,7 @@ def unpack_projection(packed: Tensor, channels: int, lanes: int) -> Tensor:
 
 
 def unpack_kernel(packed: Tensor) -> Tensor:
-    """The kernel (C, i, k, k) that `pack_kernel` brought into order."""
+    """The kernel (C, i, k, k) that `pack_path` brought into order."""
     kernel_NV = packed.permute(0, 5, 4, 2, 1, 3)
     return kernel_NV.flatten(0, 1).flatten(0, 1)
 

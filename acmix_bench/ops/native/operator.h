@@ -24,7 +24,7 @@ struct Operator {
     const T* input;       // (B, H, W, inputs), or q, k and v (B, H, W, 3C) where there is no projection
     const T* projection;  // [block of channels][input][channel], or null
     const T* bias;        // (3C,)
-    const T* position;    // (H, W, D)
+    const T* position;    // (D, 2), what x and y are projected by; where there is no projection (H, W, D), what comes of it
     const T* factor;      // (C,): what attention is multiplied by, or null
     const T* path;        // the convolution path's weights [D / V][ky][j][kx][N][V], or null: no such path
     const T* shift;       // [D / V][N][V], or null
@@ -40,15 +40,17 @@ struct Band {
     const W window;
     const long N, D, C, K, query_row;
     const MapRows& maps;
-    Scratch keys, values, queries, scores, mosts;
+    Scratch keys, values, queries, scores, mosts, position;
     ConvolutionSizes path;
 
     Band(const Operator& o, const MapRows& maps)
         : o(o), window(o.height, o.width, o.depth), N(o.heads), D(o.depth), C(N * D), K(of_kernel(o)),
           query_row(D * window.lanes), maps(maps),
           keys(W::SPAN * N * window.row_size()), values(W::SPAN * N * window.row_size()), queries(ROWS * query_row),
-          scores(ROWS * W::TAPS * V), mosts(ROWS * V), path() {
+          scores(ROWS * W::TAPS * V), mosts(ROWS * V), position((o.width + 2) * D), path() {
         path.inputs = 3 * N, path.outputs = N, path.kernel = K;
+        T* by = position.data + o.width * D;  // what x is multiplied by, then y
+        for (long e = 0; e < D && o.projection; ++e) by[e] = o.position[2 * e], by[D + e] = o.position[2 * e + 1];
     }
 
     static long of_kernel(const Operator& o) { return o.path ? o.kernel : 1; }
@@ -89,12 +91,25 @@ struct Band {
     // Bring keys and values of one padded row into the order in which attention reads them.
     void arrange(long padded) const {
         TIMED(ORDER)
+        const T* at = positions(window.row(padded));
         for (long n = 0; n < N; ++n) {
             const T* k = maps.at(window.row(padded)) + (C + n * D) / V * maps.next;
-            const T* position = o.position + window.row(padded) * o.width * D;
-            window.transpose_row(k, maps.place.data(), maps.next, position, key(n, padded));
+            window.transpose_row(k, maps.place.data(), maps.next, at, key(n, padded));
             window.copy_row(k + C / V * maps.next, maps.place.data(), maps.next, nullptr, value(n, padded));
         }
+    }
+
+    // The positions of a row, (W, D). Their bias and the query's own are left out: both are the same for a window's keys.
+    const T* positions(long row) const {
+        if (!o.projection) return o.position + row * o.width * D;
+        const auto coordinate = [](long at, long size) { return size > 1 ? T(2.0 * at / (size - 1) - 1) : T(-1); };
+        const T y = coordinate(row, o.height), *by = position.data + o.width * D;
+        for (long column = 0; column < o.width; ++column) {
+            const T x = coordinate(column, o.width);
+            for (long e = 0; e < D; e += V)
+                store(position.data + column * D + e, x * load(by + e) + y * load(by + D + e));
+        }
+        return position.data;
     }
 
     void fill(long b, long begin, long end) const {

@@ -68,6 +68,12 @@ def pack_projection(weight: Tensor, lanes: int) -> Tensor:
     return out
 
 
+def pack_path(weight: Tensor, kernel: Tensor, factor: Tensor, groups: int, lanes: int) -> Tensor:
+    """As `kernels.pack_path`, so that torch.compile sees an operator."""
+    out: Tensor = _ops.pack_path(kernel, weight, factor, groups, lanes)
+    return out
+
+
 def _attention_macs(arguments: Any, _: Any) -> int:
     """Scores, and the weighted sum."""
     qkv, _position, _heads, window, stride = arguments
@@ -101,12 +107,16 @@ def _path_backward_macs(arguments: Any, _: Any) -> int:
 
 
 def _operator_macs(arguments: Any, out: Tensor) -> int:
-    x, projection, _bias, position, _factor, path, _shift, heads, window, stride = arguments
-    pixels = x.numel() // x.shape[1]
-    queries = out.numel() // out.shape[1]
-    return int(
-        projection.numel() * pixels + 2 * window**2 * out.numel() + (0 if path is None else path.numel() * queries)
-    )
+    x, projection, _bias, position, _factor, path, _shift, _heads, window, _stride = arguments
+    pixels, queries = x.numel() // x.shape[1], out.numel() // out.shape[1]
+    convolved = 0 if path is None else path.numel() * queries
+    return int((projection.numel() + position.numel()) * pixels + 2 * window**2 * out.numel() + convolved)
+
+
+def _fold_macs(arguments: Any, out: Tensor) -> int:
+    """The layer's product with the kernel, where there is one."""
+    layer = arguments[1]
+    return 0 if layer is None else out.numel() * layer.shape[0]
 
 
 MACS: dict[str, Callable[[Any, Any], int]] = {
@@ -115,6 +125,7 @@ MACS: dict[str, Callable[[Any, Any], int]] = {
     "convolution_path": _path_macs,
     "connected_path": _connected_macs,
     "convolution_path_backward": _path_backward_macs,
+    "pack_path": _fold_macs,
     "operator": _operator_macs,
 }
 SCHEMAS = {
@@ -125,6 +136,7 @@ SCHEMAS = {
     "connected_path": "(Tensor maps, Tensor weight, Tensor? bias, Tensor kernel, int stride) -> Tensor",
     "convolution_path_backward": "(Tensor gradient, Tensor maps, Tensor kernel, int stride) -> (Tensor, Tensor)",
     "pack_projection": "(Tensor weight, int lanes) -> Tensor",
+    "pack_path": "(Tensor kernel, Tensor? layer, Tensor? factor, int groups, int lanes) -> Tensor",
     "operator": "(Tensor x, Tensor projection, Tensor bias, Tensor position, Tensor? factor, Tensor? path, "
     "Tensor? shift, int heads, int window, int stride) -> Tensor",
 }
@@ -141,6 +153,7 @@ KERNELS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {  # on the 
         lambda gradient, maps, kernel, _: (maps.new_empty(maps.shape), kernel.new_empty(kernel.shape)),
     ),
     "pack_projection": (kernels.pack_projection, lambda weight, _: weight.new_empty(weight.numel())),
+    "pack_path": (kernels.pack_path, kernels.empty_path),
     "operator": (kernels.operator, kernels.empty_operator),
 }
 _LIBRARY = torch.library.Library("acmix_bench", "FRAGMENT")
@@ -245,9 +258,9 @@ def operator(
     Args:
         x: (B, C_in, H, W), best channels-last in memory, as the result is.
         projection: of q, k and v, packed by `kernels.pack_projection`; `bias` is (3C,).
-        position: (H, W, d), the projected coordinates.
+        position: (d, 2), the weights of the coordinates' projection. Its bias changes nothing: the softmax cancels it.
         factor: (C,) of the attention path, or None for 1.
-        path: the convolution path's kernel, packed by `kernels.pack_kernel`, or None where there is no such path.
+        path: the convolution path's kernel, packed by `kernels.pack_path`, or None where there is no such path.
         shift: (d / lanes, N, lanes), added to the path, or None.
 
     Returns:

@@ -92,6 +92,22 @@ INLINE void each(const Run& run) {
     each(std::make_integer_sequence<int, N>(), run);
 }
 
+// Add the product of every one of HELD vectors with every one of OTHERS to its sum. Those HELD stay in registers.
+template <int HELD, int OTHERS, class Sum>
+INLINE void add_products(const T* held, const T* others, const Sum& sum) {
+    vec a[HELD];
+    each<HELD>([&](auto i) INLINE_LAMBDA {
+        vec x = load(held + i * V);
+        KEEP(x);
+        a[i] = x;
+    });
+    each<OTHERS>([&](auto j) INLINE_LAMBDA {
+        vec b = load(others + j * V);
+        KEEP(b);
+        each<HELD>([&](auto i) INLINE_LAMBDA { sum(i, j) += a[i] * b; });
+    });
+}
+
 template <int BY, int... I>
 INLINE vec joined(vec low, vec high, std::integer_sequence<int, I...>) {
     return shuffle<(I + BY)...>(low, high);
