@@ -1,6 +1,7 @@
 """Sessions for maintainers. They run in the environment that nox itself is in: `make setup`, then `.venv/bin/nox`."""
 
 import argparse
+import itertools
 import os
 import shutil
 import subprocess
@@ -130,13 +131,18 @@ def latex(session: nox.Session) -> None:
 @nox.session
 def sanitize(session: nox.Session) -> None:
     """Run the C++ kernels over odd shapes under the address and undefined-behaviour sanitizers (some minutes)."""
+    from acmix_bench.ops.native import build
+
     compiler = shutil.which("g++")
     if not compiler:
         session.skip("g++ is not here")
+    widest = build.WIDTHS[build.instructions()]
+    widths = [width for width in build.WIDTHS.values() if width <= widest]
     flags = ["-std=c++17", "-O1", "-g", "-march=native", "-fopenmp"]
     flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover"]
     with tempfile.TemporaryDirectory() as folder:
-        for scalar, lanes in (("float", 16), ("float", 8), ("float", 4), ("double", 8), ("double", 2)):
+        for (scalar, size), width in itertools.product({"float": 4, "double": 8}.items(), widths):
+            lanes = width // size
             program = str(Path(folder) / f"{scalar}{lanes}")
             sizes = [f"-DSCALAR={scalar}", f"-DLANES={lanes}", "-Iacmix_bench/ops/native"]
             session.run(compiler, *flags, *sizes, "tests/ops/sanitize.cpp", "-o", program, external=True)
