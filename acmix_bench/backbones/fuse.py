@@ -139,7 +139,7 @@ class FusedOperator(Fused):
         self.register_buffer("bias", original.qkv.bias)
         self.register_buffer("projection", native.pack_projection(original.qkv.weight.flatten(1), lanes))
         self.register_buffer("factor", factor)
-        self.register_buffer("path", kernels.pack_kernel(path.kernel, groups, lanes))
+        self.register_buffer("path", kernels.pack_path(path.kernel, groups, lanes))
         self.register_buffer("shift", shift)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ class FusedOperator(Fused):
         """The same, with a gradient of its input."""
         weight = kernels.unpack_projection(self.projection, len(self.bias), self.path.shape[-1])
         qkv_BHWc = F.linear(x.permute(0, 2, 3, 1), weight, self.bias)
-        out = native.convolution_path(qkv_BHWc, kernels.unpack_kernel(self.path), stride=self.sizes["stride"])
+        out = native.convolution_path(qkv_BHWc, kernels.unpack_path(self.path), stride=self.sizes["stride"])
         if self.shift is not None:
             out = out + self.shift.transpose(1, 2).flatten()
         position = project_coordinates(self.position, *x.shape[-2:])

@@ -133,9 +133,9 @@ class ACmix(nn.Module):
         if self.paths == "both":
             alpha, beta = self.mix.weights()
             factor = alpha.to(x).expand(self.channels)
-            weight, kernel = self.convolution.fully_connected.weight, self.convolution.kernel
+            kernel, layer = self.convolution.kernel, self.convolution.fully_connected.weight
             assert kernel is not None  # or it would not fold
-            path = native.pack_path(weight, kernel, beta.to(x), self.channels // self.heads, lanes)
+            path = native.pack_path(kernel, self.channels // self.heads, lanes, layer, beta.to(x))
         projection = native.pack_projection(self.qkv.weight.flatten(1), lanes)
         assert self.qkv.bias is not None
         return native.operator(

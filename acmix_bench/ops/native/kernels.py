@@ -74,7 +74,9 @@ def pack_projection(weight: Tensor, lanes: int) -> Tensor:
     return packed
 
 
-def pack_path(kernel: Tensor, layer: Tensor | None, factor: Tensor | None, groups: int, lanes: int) -> Tensor:
+def pack_path(
+    kernel: Tensor, groups: int, lanes: int, layer: Tensor | None = None, factor: Tensor | None = None
+) -> Tensor:
     """Bring the convolution path's kernel (C, m, k, k) into the order in which it is read.
 
     Args:
@@ -84,7 +86,7 @@ def pack_path(kernel: Tensor, layer: Tensor | None, factor: Tensor | None, group
     Returns:
         (d / lanes, k, i, k, N, lanes): vector of groups, row of the kernel, map in, column, map out, group.
     """
-    packed = empty_path(kernel, layer, factor, groups, lanes)
+    packed = empty_path(kernel, groups, lanes, layer)
     _, size, inputs, _, outputs, _ = packed.shape
     kernel, layer = kernel.contiguous(), None if layer is None else layer.contiguous()
     pointers = [None if t is None else _pointer(t) for t in (kernel, layer, factor)]
@@ -94,18 +96,15 @@ def pack_path(kernel: Tensor, layer: Tensor | None, factor: Tensor | None, group
     return packed
 
 
-def empty_path(kernel: Tensor, layer: Tensor | None, factor: Tensor | None, groups: int, lanes: int) -> Tensor:
+def empty_path(
+    kernel: Tensor, groups: int, lanes: int, layer: Tensor | None = None, factor: Tensor | None = None
+) -> Tensor:
     """As `pack_path`, without values."""
     channels, inputs, size = kernel.shape[:3]
     if size > LARGEST_KERNEL:
         raise ShapeError(f"the native operator has kernels up to {LARGEST_KERNEL}, not {size}")
     inputs = inputs if layer is None else layer.shape[1]
     return kernel.new_empty(groups // lanes, size, inputs, size, channels // groups, lanes)
-
-
-def pack_kernel(kernel: Tensor, groups: int, lanes: int) -> Tensor:
-    """`pack_path` of a kernel that the layer is in already."""
-    return pack_path(kernel, None, None, groups, lanes)
 
 
 def unpack_projection(packed: Tensor, channels: int, lanes: int) -> Tensor:
@@ -116,7 +115,7 @@ def unpack_projection(packed: Tensor, channels: int, lanes: int) -> Tensor:
     return torch.cat([part.transpose(1, 2).reshape(-1, inputs) for part in parts])
 
 
-def unpack_kernel(packed: Tensor) -> Tensor:
+def unpack_path(packed: Tensor) -> Tensor:
     """The kernel (C, i, k, k) that `pack_path` brought into order."""
     kernel_NV = packed.permute(0, 5, 4, 2, 1, 3)
     return kernel_NV.flatten(0, 1).flatten(0, 1)
@@ -169,7 +168,7 @@ def convolution_path(maps: Tensor, kernel: Tensor, stride: int) -> Tensor:
     """(B, H, W, i * d) and (C, i, k, k) to (B, h, w, C), channels e-major."""
     out = empty_convolution(maps, kernel, stride)
     groups = maps.shape[-1] // kernel.shape[1]
-    packed = pack_kernel(kernel, groups, lanes_of(maps.dtype, groups))
+    packed = pack_path(kernel, groups, lanes_of(maps.dtype, groups))
     return _convolved(maps, packed, out, stride=stride, in_by_group=False, out_by_group=True)
 
 
@@ -184,7 +183,7 @@ def connected_path(maps: Tensor, weight: Tensor, bias: Tensor | None, kernel: Te
     out = empty_connected(maps, weight, bias, kernel, stride)
     inputs, values = weight.shape
     groups = maps.shape[-1] // values
-    packed = pack_kernel(kernel, groups, lanes_of(maps.dtype, groups))
+    packed = pack_path(kernel, groups, lanes_of(maps.dtype, groups))
     turned, bias = weight.t().contiguous(), maps.new_zeros(inputs) if bias is None else bias.contiguous()
     layer = _struct((values,), turned, bias)
     return _convolved(maps, packed, out, layer, stride=stride, in_by_group=False, out_by_group=True)
@@ -230,7 +229,7 @@ def convolution_path_backward(gradient: Tensor, maps: Tensor, kernel: Tensor, st
     groups = maps.shape[-1] // inputs
     lanes = lanes_of(maps.dtype, groups)
     maps, gradient = maps.contiguous(), gradient.contiguous()
-    packed = torch.empty_like(pack_kernel(kernel, groups, lanes))
+    packed = torch.empty_like(pack_path(kernel, groups, lanes))
     sizes = _sizes_of(maps, packed, stride=stride, in_by_group=False, out_by_group=True)
     built = build.load(SCALARS[maps.dtype], lanes)
     built.convolution_backward(sizes, *map(_pointer, (maps, gradient, packed)))
@@ -241,9 +240,9 @@ def convolution_path_backward(gradient: Tensor, maps: Tensor, kernel: Tensor, st
         spread[:, ::stride, ::stride] = gradient
         gradient = spread
     turned = kernel.unflatten(0, (groups, -1)).transpose(1, 2).flip(-1, -2).flatten(0, 1)
-    turned = pack_kernel(turned.contiguous(), groups, lanes)
+    turned = pack_path(turned.contiguous(), groups, lanes)
     to_maps = _convolved(gradient, turned, torch.empty_like(maps), stride=1, in_by_group=True, out_by_group=False)
-    return to_maps, unpack_kernel(packed).contiguous()
+    return to_maps, unpack_path(packed).contiguous()
 
 
 def operator(

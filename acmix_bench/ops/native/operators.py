@@ -68,9 +68,9 @@ def pack_projection(weight: Tensor, lanes: int) -> Tensor:
     return out
 
 
-def pack_path(weight: Tensor, kernel: Tensor, factor: Tensor, groups: int, lanes: int) -> Tensor:
+def pack_path(kernel: Tensor, groups: int, lanes: int, layer: Tensor, factor: Tensor) -> Tensor:
     """As `kernels.pack_path`, so that torch.compile sees an operator."""
-    out: Tensor = _ops.pack_path(kernel, weight, factor, groups, lanes)
+    out: Tensor = _ops.pack_path(kernel, groups, lanes, layer, factor)
     return out
 
 
@@ -114,9 +114,8 @@ def _operator_macs(arguments: Any, out: Tensor) -> int:
 
 
 def _fold_macs(arguments: Any, out: Tensor) -> int:
-    """The layer's product with the kernel, where there is one."""
-    layer = arguments[1]
-    return 0 if layer is None else out.numel() * layer.shape[0]
+    """The layer's product with the kernel, where there is a layer."""
+    return out.numel() * arguments[3].shape[0] if len(arguments) > 3 else 0
 
 
 MACS: dict[str, Callable[[Any, Any], int]] = {
@@ -136,7 +135,7 @@ SCHEMAS = {
     "connected_path": "(Tensor maps, Tensor weight, Tensor? bias, Tensor kernel, int stride) -> Tensor",
     "convolution_path_backward": "(Tensor gradient, Tensor maps, Tensor kernel, int stride) -> (Tensor, Tensor)",
     "pack_projection": "(Tensor weight, int lanes) -> Tensor",
-    "pack_path": "(Tensor kernel, Tensor? layer, Tensor? factor, int groups, int lanes) -> Tensor",
+    "pack_path": "(Tensor kernel, int groups, int lanes, Tensor? layer=None, Tensor? factor=None) -> Tensor",
     "operator": "(Tensor x, Tensor projection, Tensor bias, Tensor position, Tensor? factor, Tensor? path, "
     "Tensor? shift, int heads, int window, int stride) -> Tensor",
 }
