@@ -13,6 +13,8 @@ from native_here import CLOSE, EXAMPLES, SERVED, apart, needs_compiler
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from acmix_bench.backbones.fuse import fuse
+from acmix_bench.errors import ShapeError, UserError
 from acmix_bench.meters.ledger import keep
 from acmix_bench.ops import convolution, reference
 from acmix_bench.ops.acmix import ACmix
@@ -214,6 +216,37 @@ def test_layouts_that_are_not_contiguous() -> None:
         with torch.inference_mode():
             assert apart(ours(x), literal(x.double())) < 1e-5
         assert apart(ours(x), literal(x.double())) < 1e-5
+
+
+@needs_compiler
+@torch.no_grad()
+@pytest.mark.parametrize("is_fused", [False, True])
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (torch.ones(1, 32, 9, 9), "takes 16 channels, not 32"),
+        (torch.ones(1, 8, 9, 9), "takes 16 channels, not 8"),
+        (torch.ones(1, 16, 2, 9), "a 2x9 map is too small"),
+    ],
+)
+def test_an_input_that_does_not_fit_is_refused(x: Tensor, said: str, is_fused: bool) -> None:
+    """Kernels get addresses, and would read what is no part of a tensor."""
+    ours = ACmix(16, 16, implementation="native").eval()
+    with pytest.raises(ShapeError, match=said):
+        (fuse(ours) if is_fused else ours)(x)
+
+
+@needs_compiler
+def test_input_and_weights_are_of_one_type() -> None:
+    ours = ACmix(16, 16, implementation="native").eval()
+    with torch.no_grad(), pytest.raises(UserError, match="one type, not float32 and float64"):
+        ours(torch.ones(1, 16, 9, 9, dtype=torch.float64))
+    qkv, position = torch.ones(1, 9, 9, 48), torch.ones(9, 9, 16, dtype=torch.float64)
+    with pytest.raises(UserError, match="one type"):
+        native.local_attention(qkv, position, heads=1, window=7, stride=1)
+    for kernel, maps in ((qkv.new_ones(48, 1, 3, 3).double(), qkv), (qkv.new_ones(48, 1, 3, 3), qkv.double())):
+        with pytest.raises(UserError, match="one type"):
+            native.convolution_path(maps, kernel, stride=1)
 
 
 @needs_compiler

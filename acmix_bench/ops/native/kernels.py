@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acmix_bench.errors import ShapeError
+from acmix_bench.errors import ShapeError, UserError
 from acmix_bench.ops.native import build
 from acmix_bench.ops.reflection import check_window
 
@@ -39,8 +39,17 @@ def lanes_of(dtype: torch.dtype, depth: int) -> int:
     return build.lanes_for(depth, dtype.itemsize)
 
 
+def _check_types(*tensors: Tensor | None) -> None:
+    """Kernels read every number as one of the library's type."""
+    types = {tensor.dtype for tensor in tensors if tensor is not None}
+    if len(types) > 1:
+        names = sorted(str(one).removeprefix("torch.") for one in types)
+        raise UserError(f"the native operator takes input and weights of one type, not {' and '.join(names)}")
+
+
 def _struct(numbers: tuple[int, ...], *tensors: Tensor | None) -> bytes:
     """A C structure of whole numbers and then of tensors' addresses, as its header has them: all are of eight bytes."""
+    _check_types(*tensors)
     addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
     return struct.pack(f"{len(numbers) + len(addresses)}q", *numbers, *addresses)
 
@@ -86,6 +95,7 @@ def pack_path(
     Returns:
         (d / lanes, k, i, k, N, lanes): vector of groups, row of the kernel, map in, column, map out, group.
     """
+    _check_types(kernel, layer, factor)
     packed = empty_path(kernel, groups, lanes, layer)
     _, size, inputs, _, outputs, _ = packed.shape
     kernel, layer = kernel.contiguous(), None if layer is None else layer.contiguous()
@@ -174,12 +184,14 @@ def convolution_path(maps: Tensor, kernel: Tensor, stride: int) -> Tensor:
 
 def empty_convolution(maps: Tensor, kernel: Tensor, stride: int) -> Tensor:
     """As `convolution_path`, without values."""
+    _check_types(maps, kernel)
     batch, height, width, _ = maps.shape
     return maps.new_empty(batch, *grid(height, width, stride), kernel.shape[0])
 
 
 def connected_path(maps: Tensor, weight: Tensor, bias: Tensor | None, kernel: Tensor, stride: int) -> Tensor:
     """(B, H, W, i * d), (m, i), (m,) and (C, m, k, k) to (B, h, w, C), channels e-major."""
+    _check_types(maps, weight, bias, kernel)
     out = empty_connected(maps, weight, bias, kernel, stride)
     inputs, values = weight.shape
     groups = maps.shape[-1] // values
@@ -271,7 +283,12 @@ def operator(
 
 def empty_operator(x: Tensor, projection: Tensor, bias: Tensor, *more: Any) -> Tensor:
     """As `operator`, without values."""
-    batch, _, height, width = x.shape
+    if x.dim() != 4:
+        raise ShapeError(f"the native operator takes (B, C, H, W), not {x.dim()} dimensions")
+    batch, inputs, height, width = x.shape
+    wanted = projection.numel() // bias.shape[0]
+    if inputs != wanted:
+        raise ShapeError(f"the native operator's projection takes {wanted} channels, not {inputs}")
     *_, window, stride = more
     check_window(height, width, window)
     shape = batch, bias.shape[0] // 3, *grid(height, width, stride)
