@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
+from full import FULL
 from torch import Tensor
 
 from acmix_bench.ops.native import build
@@ -16,7 +15,6 @@ try:
 except build.CannotBuild as error:
     MISSING = str(error)
 needs_compiler = pytest.mark.skipif(bool(MISSING), reason=MISSING)
-FULL = bool(os.environ.get("ACMIX_BENCH_FULL"))
 
 CLOSE = {torch.float32: 1e-5, torch.float64: 1e-11}
 # Each takes its time to build; the others are tested by `nox -s full`.

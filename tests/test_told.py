@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from statistics import median
 
 import pytest
+from full import full
 from pages import ROOT, TEXT, claims_shown, flat, shown
 
 import acmix_bench
@@ -186,7 +186,7 @@ def test_the_operators_parameters_are_as_told() -> None:
     assert convolution in flat(TEXT["docs/operator.md"])
 
 
-@pytest.mark.skipif(not os.environ.get("ACMIX_BENCH_FULL"), reason="nox -s full")
+@full
 def test_the_dense_counts_are_as_told() -> None:
     rows = re.findall(
         r"^\| (Swin-\w), ([^,|]+)(?:, ([\dx]+))? \| ([\d.]+), ([\d.]+) \|", TEXT["docs/dense.md"], re.MULTILINE

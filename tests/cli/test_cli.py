@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from full import full
 from package import ROOT, run_in, start
 from PIL import Image
 from released import resnet_state
@@ -65,6 +66,7 @@ def test_a_row_that_does_not_fit_a_backbone_is_withheld(tmp_path: Path) -> None:
     assert "operator=conv does not fit it" in err
 
 
+@full
 def test_two_experiments_of_one_stem_keep_apart(tmp_path: Path) -> None:
     quick = ["--set", "meters=params"]
     assert acmix_bench("ablate", "-e", "smoke", *quick, folder=tmp_path)[0] == 0
@@ -94,6 +96,7 @@ def test_an_incomplete_ledger_is_equal_to_nothing(tmp_path: Path) -> None:
     assert "No formula" in out
 
 
+@full
 def test_integers_of_any_library_are_counted(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text((ROOT / "tests" / "operators_of_mine.py").read_text())
     mine = ["--variant", "operator=mine.py:Miscounted,kind=numpy_int,number", "--set", "meters=params,macs"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from full import full
 from layouts import cocofile, segfolder
 from package import run_in
 from PIL import Image
@@ -20,9 +20,6 @@ from acmix_bench.errors import UserError
 from acmix_bench.heads import HEADS
 
 SMALL = ("--set", "epochs=2", "--set", "train_batch=2", "--set", "threads=1", "--set", "workers=0")
-
-
-full = pytest.mark.skipif(not os.environ.get("ACMIX_BENCH_FULL"), reason="nox -s full")
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from full import full
 from layouts import cifar, folders, mnist
 from package import run_in
 from PIL import Image
@@ -76,7 +76,7 @@ def digits_in_folders(place: Path, count: int) -> None:
         Image.fromarray((pixels * 255 / 16).astype(np.uint8)).save(place / f"digit {label}" / f"{number}.png")
 
 
-@pytest.mark.skipif(not os.environ.get("ACMIX_BENCH_FULL"), reason="nox -s full")
+@full
 def test_paths_are_compared_on_a_folder_of_ones_own_with_no_other_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 
 import pytest
+from full import full
 from package import run_in
 from typer.testing import CliRunner
 
@@ -18,7 +18,6 @@ from acmix_bench.runs import contract, contract_operator
 QUICK = ["--set", "processes=2", "--set", "seconds=0.02", "--set", "seeds=2", "--set", "epochs=1", "--set", "batch=4"]
 
 DENSE = ("miou", "ap")  # tests/cli/test_dense_commands.py measures them
-full = pytest.mark.skipif(not os.environ.get("ACMIX_BENCH_FULL"), reason="nox -s full")
 
 
 def names() -> list[str]:

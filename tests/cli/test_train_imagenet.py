@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pytest
+from full import full
 from PIL import Image
 
-full = pytest.mark.skipif(not os.environ.get("ACMIX_BENCH_FULL"), reason="nox -s full")
 LAUNCH = ["torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2"]
 SETTINGS = ("recipe=swin", "epochs=2", "train_batch=40", "accumulate=2", "ema=0.99", "dtype=bfloat16", "decay=weights")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
+from full import FULL
 from package import ROOT, run_in
 from typer.testing import CliRunner
 
@@ -20,7 +20,6 @@ SHOWN = ROOT / "results/shown"
 RUNS = sorted(path.parent.name for path in SHOWN.glob("*/run.json"))
 VARIANTS = sorted(library.known("variant"))
 TRAIN = [name for name in VARIANTS if library.load_variant(name).runs.is_measured_by(find("accuracy"))]
-FULL = os.environ.get("ACMIX_BENCH_FULL") == "1"
 QUICK = [
     "--set",
     "threads=1",

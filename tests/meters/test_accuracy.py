@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cells import cell_of
+from full import full
 
 from acmix_bench.meters import accuracy
 from acmix_bench.meters.subject import Subject
@@ -14,6 +15,7 @@ from acmix_bench.train.checkpoint import LAST
 CELL = cell_of("operator=conv", "accuracy")
 
 
+@full
 def test_a_checkpoint_is_a_help_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from cells import QUICK, cell_of
 from fake_meter import answer
+from full import full
 
 from acmix_bench import ablate
 from acmix_bench.meters import as_timed
@@ -43,6 +44,7 @@ def test_what_is_right_passes_with_room_to_spare(variant: str, dtype: str) -> No
     assert max(checked(variant, dtype, "operator-16", 24).values()) < 0.5
 
 
+@full
 def test_other_families_and_layouts_pass() -> None:
     assert max(checked("acmix", "bfloat16", "pvt-t", 64, layout="channels-last").values()) < 0.5
     assert max(checked("acmix", "bfloat16", "swin-t", 56).values()) < 0.5

@@ -48,8 +48,8 @@ static void convolve(long height, long width, long groups, long inputs, long out
     convolution_forward(&s, &layer, unconnected.data(), weights.data(), result.data());
     std::vector<T> packed(weights.size()), folded(groups * outputs * values * kernel * kernel);
     const auto before = numbers(inputs * values), factor = numbers(1);
-    pack_path(weights.data(), nullptr, nullptr, groups, outputs, inputs, inputs, kernel, packed.data(), 2);
-    pack_path(weights.data(), before.data(), factor.data(), groups, outputs, inputs, values, kernel, folded.data(), 2);
+    pack_path(weights.data(), nullptr, nullptr, groups, outputs, inputs, inputs, kernel, packed.data());
+    pack_path(weights.data(), before.data(), factor.data(), groups, outputs, inputs, values, kernel, folded.data());
 }
 
 int main() {

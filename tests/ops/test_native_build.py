@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from native_here import FULL, MISSING, needs_compiler
+from full import full
+from native_here import MISSING, needs_compiler
 from typer.testing import CliRunner
 
 from acmix_bench.cli import app
@@ -100,7 +101,7 @@ def test_a_broken_build_is_told_once_and_torch_runs(tmp_path: Path) -> None:
 
 
 @needs_compiler
-@pytest.mark.skipif(not FULL, reason="nox -s full")
+@full
 def test_processes_that_build_at_once_build_once(tmp_path: Path) -> None:
     script = "from acmix_bench.ops.native import build; build.load('float', 4)"
     whole = {**os.environ, "ACMIX_BENCH_CACHE": str(tmp_path)}

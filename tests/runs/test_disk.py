@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from full import full
 from package import ROOT, run_in, start
 
 WORDS = dict.fromkeys(("question", "source", "command", "time", "expected"), "a test")
-FULL = os.environ.get("ACMIX_BENCH_FULL") == "1"
 SEEDS = 8
 COMMAND = ("ablate", "-e", "sweep.yaml")
 
@@ -33,12 +33,12 @@ def in_a_namespace(case: str, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(not FULL, reason="nox -s full")
+@full
 def test_a_full_disk_keeps_what_was_written_and_the_sweep_goes_on(tmp_path: Path) -> None:
     in_a_namespace("fills_up", tmp_path)
 
 
-@pytest.mark.skipif(not FULL, reason="nox -s full")
+@full
 def test_a_folder_that_turns_read_only_keeps_what_was_written(tmp_path: Path) -> None:
     in_a_namespace("turns_read_only", tmp_path)
 

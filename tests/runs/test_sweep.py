@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import signal
@@ -12,14 +11,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from full import FULL, full
 from package import ROOT, run_in, start
 
 from acmix_bench.runs.status import status_of
 
 WORDS = dict.fromkeys(("question", "source", "command", "time", "expected"), "a test")
-FULL = os.environ.get("ACMIX_BENCH_FULL") == "1"
 SEEDS = 100 if FULL else 20
-full = pytest.mark.skipif(not FULL, reason="nox -s full")
 
 
 def prepare(folder: Path, **content: object) -> Path:

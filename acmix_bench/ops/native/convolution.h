@@ -144,16 +144,13 @@ INLINE void convolve_row(
 
 // Bring a kernel (N * D, I, K, K), channels e * N + n, into the order that convolve_row() reads, [D / V][ky][j][kx][N][V].
 // Where there is a layer before it, (I, maps), that goes into it, times *factor if there is one: it then has `maps` maps in.
-void pack_kernel(const T* kernel, const T* layer, const T* factor, long groups, long outputs, long inputs, long maps, long K,
-                 T* to, long threads) {
+void pack_kernel(
+    const T* kernel, const T* layer, const T* factor, long groups, long outputs, long inputs, long maps, long K, T* to) {
     const long taps = K * K, block = taps * maps * outputs * V;
     const T by = factor ? *factor : 1;
-#pragma omp parallel num_threads(threads)
-    {
-        const Scratch gathered(inputs * taps * V);  // [map][tap][lane]
-#pragma omp for schedule(static)
-        for (long task = 0; task < groups / V * outputs; ++task) {
-            const long e = task / outputs * V, n = task % outputs;
+    const Scratch gathered(inputs * taps * V);  // [map][tap][lane]
+    for (long e = 0; e < groups; e += V)
+        for (long n = 0; n < outputs; ++n) {
             for (long lane = 0; lane < V; ++lane) {
                 const T* from = kernel + ((e + lane) * outputs + n) * inputs * taps;
                 for (long i = 0; i < inputs * taps; ++i) gathered.data[i * V + lane] = from[i];
@@ -166,7 +163,6 @@ void pack_kernel(const T* kernel, const T* layer, const T* factor, long groups, 
                     store(to + e / V * block + (((tap / K * maps + j) * K + tap % K) * outputs + n) * V, total);
                 }
         }
-    }
 }
 
 // The input rows that are at hand, for one vector of groups.

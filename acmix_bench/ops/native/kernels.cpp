@@ -24,9 +24,9 @@ EXPORTED void pack_projection(const T* weights, long channels, long inputs, T* t
     pack_weights(weights, channels, inputs, to, threads);
 }
 
-EXPORTED void pack_path(const T* kernel, const T* layer, const T* factor, long groups, long outputs, long inputs, long maps,
-                        long size, T* to, long threads) {
-    pack_kernel(kernel, layer, factor, groups, outputs, inputs, maps, size, to, threads);
+EXPORTED void pack_path(
+    const T* kernel, const T* layer, const T* factor, long groups, long outputs, long inputs, long maps, long size, T* to) {
+    pack_kernel(kernel, layer, factor, groups, outputs, inputs, maps, size, to);
 }
 
 EXPORTED void convolution_forward(

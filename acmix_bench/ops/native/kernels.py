@@ -101,8 +101,7 @@ def pack_path(
     kernel, layer = kernel.contiguous(), None if layer is None else layer.contiguous()
     pointers = [None if t is None else _pointer(t) for t in (kernel, layer, factor)]
     sizes = [ctypes.c_long(n) for n in (groups, outputs, kernel.shape[1], inputs, size)]
-    threads = ctypes.c_long(torch.get_num_threads())
-    build.load(SCALARS[kernel.dtype], lanes).pack_path(*pointers, *sizes, _pointer(packed), threads)
+    build.load(SCALARS[kernel.dtype], lanes).pack_path(*pointers, *sizes, _pointer(packed))
     return packed
 
 
