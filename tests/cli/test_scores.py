@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from full import full
 from PIL import Image
 from released import resnet_state, swin_state
 from typer.testing import CliRunner, Result
@@ -38,7 +39,8 @@ def asked(*words: object) -> Result:
 
 
 @pytest.mark.parametrize(
-    ("model", "state", "size"), [("resnet26-acmix", resnet_state, 128), ("swin-t-acmix", swin_state, 224)]
+    ("model", "state", "size"),
+    [("resnet26-acmix", resnet_state, 128), pytest.param("swin-t-acmix", swin_state, 224, marks=full)],
 )
 def test_imported_weights_are_the_released_ones(model: str, state, size: int, tmp_path: Path) -> None:
     """Logits and scores are the same before and after, bit for bit."""

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from full import full
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -74,7 +75,9 @@ def log_of(folder: Path) -> list[dict[str, str]]:
         return [{key: row[key] for key in ("epoch", "loss", "top1", "alpha_1")} for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGKILL, -signal.SIGKILL), pytest.param(signal.SIGINT, 130, marks=full)]
+)
 def test_a_training_that_was_ended_goes_on_bit_for_bit(folder: Path, sent: signal.Signals, code: int) -> None:
     name = f"ended by {sent.name}"
     process = subprocess.Popen(
@@ -101,6 +104,7 @@ def test_a_training_that_was_ended_goes_on_bit_for_bit(folder: Path, sent: signa
     assert not [path for path in (folder / name).iterdir() if path.name.startswith(".")]
 
 
+@full
 def test_two_processes_learn_what_one_does(folder: Path) -> None:
     """Same batches, same order. Dropout draws for each process, so it is left out."""
     (folder / "still.py").write_text(SMALL.replace("nn.Dropout(0.1)", "nn.Identity()"))

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from cells import QUICK, cell_of
+from full import FULL, full
 
 from acmix_bench import backbones
 from acmix_bench.errors import UserError
@@ -228,11 +229,11 @@ def test_what_a_meter_gives_is_checked_where_it_comes_in(value: str, reason: str
         assert outcome.reason.startswith(reason)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=full), "float64"])
 def test_every_dtype_is_timed_and_trained(dtype: str) -> None:
     protocol = QUICK.model_copy(update={"dtype": dtype})
     assert measure(cell_of("acmix", "training", protocol=protocol), 120).status == "ok"
-    if dtype == "bfloat16":
+    if dtype == "bfloat16" and FULL:  # which some CPUs compute slowly
         assert measure(cell_of("acmix", "accuracy", protocol=protocol), 300).values["accuracy"] > 0.3
 
 
