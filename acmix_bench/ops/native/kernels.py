@@ -118,7 +118,8 @@ def empty_path(
 
 def unpack_projection(packed: Tensor, channels: int, lanes: int) -> Tensor:
     """The weights (channels, C_in) that `pack_projection` brought into order."""
-    inputs, block = len(packed) // channels, (4 if build.registers() == 32 else 3) * lanes
+    together = 4 if build.registers() == 32 else 3  # vectors, PROJECTED in projection.h
+    inputs, block = len(packed) // channels, together * lanes
     whole = channels // block * block * inputs
     parts = packed[:whole].view(-1, inputs, block), packed[whole:].view(-1, inputs, lanes)
     return torch.cat([part.transpose(1, 2).reshape(-1, inputs) for part in parts])
@@ -240,7 +241,7 @@ def convolution_path_backward(gradient: Tensor, maps: Tensor, kernel: Tensor, st
     groups = maps.shape[-1] // inputs
     lanes = lanes_of(maps.dtype, groups)
     maps, gradient = maps.contiguous(), gradient.contiguous()
-    packed = torch.empty_like(pack_path(kernel, groups, lanes))
+    packed = empty_path(kernel, groups, lanes)
     sizes = _sizes_of(maps, packed, stride=stride, in_by_group=False, out_by_group=True)
     built = build.load(SCALARS[maps.dtype], lanes)
     built.convolution_backward(sizes, *map(_pointer, (maps, gradient, packed)))
