@@ -39,6 +39,8 @@ def measure(subject: Subject) -> dict[str, Any]:
         there, the norm of the difference relative to that in float64 (1e9 where it is not finite), and the tolerance:
         from how far float64 itself moves when weights and input are nudged by the type's last bit. A gradient jumps
         where a rectifier switches, and as many switch as the output moves: its tolerance is at least the root of that.
+        A small nudge may switch none where rounding switches one, and one may count for a hundredth of a network's
+        gradient: for that the nudge is also as large as the tolerance of outputs.
     """
     exact = replace(subject, protocol={"dtype": "float64", "device": "cpu"}).in_torch()
     model, oracle = subject.build("cpu").eval(), exact.build().eval()
@@ -54,10 +56,13 @@ def measure(subject: Subject) -> dict[str, Any]:
     bits = BITS["tf32" if type_ == "float32" and subject.protocol.get("products") == "tf32" else type_]
     moved = _run(exact, _nudged(oracle, bits), inputs, bits)
     often = ROUNDED + SUMMED * 2.0 ** min(0, bits - BITS["float32"])
+    coarse = bits - math.log2(often)
+    jumped = _run(exact, _nudged(oracle, coarse), {"": (image,)}, coarse)
+    jump = _apart(jumped[""], true[""])[1]
     checks: dict[str, Any] = {}
     for name in inputs:
         differences, moves = _apart(ours[name], true[name]), _apart(moved[name], true[name])
-        least = {"output": LEAST, "gradient": max(LEAST, math.sqrt(moves[0]))}
+        least = {"output": LEAST, "gradient": max(LEAST, math.sqrt(moves[0]), 0 if name else ROUNDED * jump)}
         for what, difference, move in zip(least, differences, moves, strict=True):
             tolerance = max(least[what], often * move)
             checks[f"{name} {what}".strip()] = {"difference": difference, "tolerance": tolerance}
@@ -87,7 +92,7 @@ def _inputs(oracle: nn.Module, image: Tensor) -> dict[str, tuple[Any, ...]]:
 
 
 def _run(
-    subject: Subject, model: nn.Module, inputs: dict[str, tuple[Any, ...]], bits: int | None = None
+    subject: Subject, model: nn.Module, inputs: dict[str, tuple[Any, ...]], bits: float | None = None
 ) -> dict[str, list[Tensor]]:
     """Of the network and each operator the output without and with gradients (it may be other code), and the gradient.
 
@@ -124,14 +129,14 @@ def _apart(ours: Sequence[Tensor], true: Sequence[Tensor]) -> list[float]:
     return [each if math.isfinite(each) else NOT_FINITE for each in found]
 
 
-def _nudged(model: nn.Module, bits: int) -> nn.Module:
+def _nudged(model: nn.Module, bits: float) -> nn.Module:
     """The model itself, with all parameters moved by as much as rounding may move them."""
     for parameter in model.parameters():
         parameter.data = _nudge(parameter.data, bits)
     return model
 
 
-def _nudge(x: Tensor, bits: int) -> Tensor:
+def _nudge(x: Tensor, bits: float) -> Tensor:
     """Move each number up or down by at most its last of so many bits."""
     draw = torch.Generator().manual_seed(x.numel())
     return x * (1 + 2.0**-bits * (2 * torch.rand(x.shape, generator=draw, dtype=torch.float64) - 1).to(x))

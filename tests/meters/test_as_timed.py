@@ -16,6 +16,7 @@ from full import full
 
 from acmix_bench import ablate
 from acmix_bench.meters import as_timed
+from acmix_bench.meters.parity import gradient_of, move_norms
 from acmix_bench.meters.subject import Subject
 from acmix_bench.ops import convolution
 from acmix_bench.report.table import tables
@@ -75,6 +76,26 @@ def test_a_wrong_gradient_is_found(dtype: str, monkeypatch: pytest.MonkeyPatch) 
     found = checked("shift=tensor", dtype)
     assert found["output"] < 1
     assert max(each for name, each in found.items() if name.endswith("operator gradient")) > 1.5
+
+
+def test_a_rectifier_that_rounding_switches_is_no_wrong_gradient() -> None:
+    """A gradient jumps there, though nothing is wrong; few nudges by the last bit meet one."""
+    subject = Subject.of(cell_of("plain", "parity", "resnet50", 160, QUICK))
+    exact = replace(subject, protocol={"device": "cpu", "dtype": "float64"})
+    check = as_timed.measure(replace(exact, protocol=exact.protocol | {"dtype": "float32"}))["checks"]["gradient"]
+    model, image = exact.build().eval(), exact.images(1, "cpu").requires_grad_()
+    move_norms(model)
+    weights = [parameter.detach().clone() for parameter in model.parameters()]
+    true = gradient_of(model(image), image)
+    jumps = []
+    for seed in range(6):
+        draw = torch.Generator().manual_seed(seed)
+        for parameter, value in zip(model.parameters(), weights, strict=True):
+            rounding = 2.0**-21 * (torch.rand(value.shape, generator=draw, dtype=torch.float64) - 0.5)
+            parameter.data = value * (1 + rounding)
+        jumps.append(((gradient_of(model(image), image) - true).norm() / true.norm()).item())
+    assert max(jumps) > 0.001, "some switch one"
+    assert max(jumps) < check["tolerance"] < 0.3
 
 
 def test_nan_is_within_no_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
