@@ -30,7 +30,7 @@ COMMANDS = {name: command for name, command in GROUP.commands.items() if not com
 RUNS = (
     *("paths", "paths-cluttered", "shift-cluttered", "scenes-segment", "scenes-detect", "fps"),
     *("speed", "training", "speed-default", "latency", "memory", "native", "native-networks", "ledger"),
-    "backbones",
+    *("latency-gpu", "backbones"),
 )
 
 
