@@ -148,7 +148,8 @@ class FusedOperator(Fused):
         projection = weights["projection"]
         if projection.dtype is not self.dtype:
             raise RuntimeError("a fused operator stays in the type in which it was fused: fuse again")
-        x = x.to(self.dtype)  # autocast lowers the layer before it
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(self.dtype)  # it lowers the layer before
         if torch.is_grad_enabled():
             with torch.autocast(x.device.type, enabled=False):
                 ran.note("acmix_bench.local_attention")

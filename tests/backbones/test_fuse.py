@@ -12,6 +12,7 @@ from torch import nn
 
 from acmix_bench.backbones.build import build
 from acmix_bench.backbones.fuse import FusedAway, FusedOperator, FusedPath, fuse
+from acmix_bench.errors import UserError
 from acmix_bench.ops.acmix import ACmix
 from acmix_bench.ops.window import WindowACmix
 from acmix_bench.spec import library
@@ -92,6 +93,14 @@ def test_another_type_is_refused_or_right() -> None:
             fused(x)
     else:
         torch.testing.assert_close(fused(x), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_inference", [True, False])
+def test_an_input_of_another_type_is_refused(is_inference: bool) -> None:
+    """As it is unfused; only autocast mixes types."""
+    fused, x = fuse(ACmix(16, 64).eval()), torch.randn(1, 16, 9, 9, dtype=torch.float64)
+    with torch.inference_mode(is_inference), pytest.raises((UserError, RuntimeError), match="type"):
+        fused(x)
 
 
 @pytest.mark.parametrize("is_inference", [True, False])

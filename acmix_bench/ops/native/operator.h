@@ -227,7 +227,7 @@ void run_operator(const Operator& o) {
     const long band = rounded_up((h + wanted - 1) / wanted, ROWS), bands = (h + band - 1) / band;
     const bool by_rows = o.height * o.width >= channels;
     const long all = by_rows ? o.height : channels;
-    const long part = by_rows ? std::max(long(ROWS), o.height / (2 * o.threads)) : MapRows::BLOCK;
+    const long part = by_rows ? std::max(long(ROWS), o.height / (2 * o.threads)) : BLOCK;
     const long parts = (all + part - 1) / part;
     std::vector<MapRows> shared;
     if (o.projection && band < 2 * A)

@@ -5,10 +5,10 @@
 #include "rows.h"
 
 constexpr int PROJECTED = REGISTERS == 32 ? 4 : 3;  // vectors of channels that are projected together
+constexpr long BLOCK = PROJECTED * V;
 
 // Bring a 1x1 convolution's weights (channels, inputs) into the order that project() reads.
 void pack_weights(const T* weights, long channels, long inputs, T* to, long threads) {
-    constexpr long BLOCK = PROJECTED * V;
     const long whole = channels / BLOCK * BLOCK;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (long c = 0; c < channels; c += V) {
@@ -42,8 +42,6 @@ struct MapRows : Rows {
                 for (long c = 0; c < channels; c += V) store(to + c / V * next, load(pixel + c));
             }
     }
-
-    static constexpr long BLOCK = PROJECTED * V;
 
     // Project rows `begin` to `end` of an input (H, W, inputs) to the channels from `first` to `last`, which are multiples
     // of BLOCK or the end. `weights` are [block of channels][input][channel], the last blocks of one vector; `bias` is
