@@ -15,7 +15,7 @@ from acmix_bench import backbones, meters, ops
 from acmix_bench.cli import COMMANDS, app
 from acmix_bench.runs import contract, contract_operator
 
-QUICK = ["--set", "processes=2", "--set", "seconds=0.02", "--set", "seeds=2", "--set", "epochs=1", "--set", "batch=4"]
+QUICK = ["--set", "processes=2", "--set", "seconds=0.02", "--set", "seeds=1", "--set", "epochs=1", "--set", "batch=4"]
 
 DENSE = ("miou", "ap")  # tests/cli/test_dense_commands.py measures them
 
