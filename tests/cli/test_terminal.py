@@ -54,13 +54,13 @@ def test_a_table_is_as_wide_as_the_window_and_nothing_is_cut(width: int) -> None
             for word in cell.split():
                 assert word in plain
     if width >= 80:
-        assert all(word in told for word in ("paths=attention", "[2212, 2866]", "±0.46", "noise"))
+        assert all(word in told for word in ("paths=attention", "[3980, 4848]", "±0.87", "noise"))
 
 
 def test_what_is_best_noise_or_failed_is_marked() -> None:
     told = on_terminal(*PATHS, width=160)
-    assert "\x1b[1m11588 [9535, 12048]" in told
-    assert re.search(r"\x1b\[2m *\+0.1 ±0.9 noise", told)
+    assert "\x1b[1m5492 [5262, 7063]" in told
+    assert re.search(r"\x1b\[2m *\+0.3 ±0.7 noise", told)
     assert not re.search(r"\x1b\[1m *97.72", told), "its lead is noise"
 
 
