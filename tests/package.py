@@ -57,4 +57,6 @@ def _environment_is_another() -> bool:
 def _forking() -> subprocess.Popen[str]:
     """It ends when this process does, and its pipes with it."""
     command = [sys.executable, str(ROOT / "tests" / "forked_commands.py")]
-    return subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    # A test that measured here has set PYTHONSAFEPATH, with which a script does not find what lies beside it.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    return subprocess.Popen(command, text=True, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
