@@ -13,6 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SECONDS = 300  # after which a command is ended
+# What a run is set to where its numbers do not matter.
+QUICK = ["--set", "processes=2", "--set", "seconds=0.02", "--set", "seeds=1", "--set", "epochs=1", "--set", "batch=4"]
 _BEFORE = dict(os.environ)
 
 

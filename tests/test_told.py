@@ -13,8 +13,9 @@ from full import full
 from pages import ROOT, TEXT, claims_shown, flat, shown
 
 import acmix_bench
-from acmix_bench.analysis.compare import by_seed
+from acmix_bench.analysis.compare import Timing, by_seed
 from acmix_bench.ops.cost import operator_parameters
+from acmix_bench.report.rounding import ratio
 from acmix_bench.report.stamp import MARK
 from acmix_bench.report.table import tables
 from acmix_bench.spec import library
@@ -63,10 +64,14 @@ def test_the_gate_saw_what_is_told() -> None:
     assert f"a version beside itself in none of {rows[0][1]}" in flat("".join(findings()))
 
 
+def timing(run: str, label: str) -> Timing:
+    (line,) = [line for line in shown(f"results/shown/{run}").lines if line.row.label == label]
+    return line.timings["inference"]
+
+
 def speedup(run: str, label: str) -> Estimate:
     """Inference of a row over its baseline's."""
-    (line,) = [line for line in shown(f"results/shown/{run}").lines if line.row.label == label]
-    found = line.timings["inference"].speedup
+    found = timing(run, label).speedup
     assert found is not None
     return found
 
@@ -132,8 +137,8 @@ def from_the_runs() -> Iterator[tuple[str, str]]:
     yield "docs/speed.md", told.replace("%", " %")
     yield "docs/speed.md", f"by {compiled / plain_compiled - 1:.0%} than ResNet-50 so treated".replace("%", " %")
     for batch, run in ((1, "native-batch-1"), (4, "native"), (16, "native-batch-16")):
-        rates = [speedup(run, f"resnet50-{name}") for name in names]
-        cells = " | ".join(f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]" for one in rates)
+        timings = [timing(run, f"resnet50-{name}") for name in names]
+        cells = " | ".join(ratio(one.speedup, one.noise_floor or 0.0) for one in timings)
         yield "docs/speed.md", f"| {batch} | {cells} | [{run}]"
     ours, theirs = minutes_of("paths"), minutes_of("paths-reference")
     yield "docs/speed.md", f"takes {ours} minutes in ours"

@@ -14,13 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 from full import full
-from package import ROOT, run_in, start
+from package import QUICK, ROOT, run_in, start
 from PIL import Image
 from released import resnet_state
 
 from acmix_bench.spec import library
-
-QUICK = ["--set", "processes=2", "--set", "seconds=0.02", "--set", "seeds=1", "--set", "epochs=1", "--set", "batch=4"]
 
 
 def acmix_bench(*arguments: str, folder: Path) -> tuple[int, str, str]:

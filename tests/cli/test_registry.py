@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 from full import full
-from package import run_in
+from package import QUICK, run_in
 from typer.testing import CliRunner
 
 from acmix_bench import backbones, meters, ops
 from acmix_bench.cli import COMMANDS, app
 from acmix_bench.runs import contract, contract_operator
-
-QUICK = ["--set", "processes=2", "--set", "seconds=0.02", "--set", "seeds=1", "--set", "epochs=1", "--set", "batch=4"]
 
 DENSE = ("miou", "ap")  # tests/cli/test_dense_commands.py measures them
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from package import ROOT, run_in
+from package import QUICK, ROOT, run_in
 
 from acmix_bench import backbones, data, meters, ops
 from acmix_bench.backbones import Backbone
@@ -31,7 +31,6 @@ AXIS = Axis(meaning="no network", values=(1, 2), apply=lambda model, value: "no"
 EMPTY = Axis(meaning="nothing")
 METER = Meter(summary="reads what is not there", measure=lambda subject: {}, reads=("dtpye",))
 """
-QUICK = ["--set", "processes=2", "--set", "seconds=0.02", "--set", "seeds=1", "--set", "epochs=1", "--set", "batch=4"]
 
 
 @pytest.fixture(scope="module")
